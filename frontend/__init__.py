@@ -4,7 +4,7 @@
     import mgec.functional as F
     import mgec.module as M
 
-Names are imported on first use, so that ``import mgec`` costs milliseconds and ``import mgec.runtime``
+Names are imported on first use: ``import mgec`` costs milliseconds, and ``import mgec.runtime``
 loads neither xDSL nor MLIR. To add a public name, add a row to `_ATTRIBUTES` or `_SUBMODULES`.
 """
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if __name__ != "mgec":
     raise ImportError(
-        f"this folder is the package 'mgec', but it was imported as {__name__!r}, which would make "
-        "a second copy of every class: install the project (pip install -e .), import 'mgec'"
+        f"this folder is the package 'mgec', but imported as {__name__!r}, which would "
+        "make a second copy of every class: install the project, then import 'mgec'"
     )
 
 if TYPE_CHECKING:

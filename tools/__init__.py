@@ -2,6 +2,6 @@
 
 if __name__ != "mgec.tools":
     raise ImportError(
-        f"this folder is the package 'mgec.tools', but it was imported as {__name__!r}, which would make "
-        "a second copy of every class: install the project (pip install -e .), import 'mgec.tools'"
+        f"this folder is the package 'mgec.tools', but imported as {__name__!r}, which would "
+        "make a second copy of every class: install the project, then import 'mgec.tools'"
     )

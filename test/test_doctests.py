@@ -6,8 +6,9 @@ import doctest
 import importlib
 import pkgutil
 
-import mgec
 import pytest
+
+import mgec
 
 MODULES = sorted(
     module.name

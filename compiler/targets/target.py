@@ -1,0 +1,117 @@
+"""Targets: triple, CPU, and the numbers that templates are built from.
+
+Templates ask a `Target` for vector lengths and register counts and never the host, so that
+the same template, regenerated, serves every x86 level (and other architectures later).
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, replace
+from functools import cache
+
+from mgec.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine to compile for.
+
+    Attributes:
+        name: what users call it ("x86-64-v4").
+        triple: LLVM target triple.
+        cpu: LLVM CPU name.
+        features: LLVM feature string ("+avx512f,...") on top of the CPU's.
+        vector_bytes: bytes of one vector register.
+        vector_registers: how many vector registers there are.
+        has_fma: whether multiply-add is one instruction.
+        l1_bytes: first-level data cache per core.
+        l2_bytes: second-level cache per core.
+        required: CPU flags an artifact for this target needs at run time.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    vector_registers: int
+    has_fma: bool
+    l1_bytes: int = 32 * 1024
+    l2_bytes: int = 1024 * 1024
+    required: tuple[str, ...] = ()
+
+    def lanes(self, element_bytes: int) -> int:
+        """How many elements of that size one vector register holds."""
+        return self.vector_bytes // element_bytes
+
+    @property
+    def key(self) -> str:
+        """What distinguishes code for this target, for caches."""
+        return f"{self.triple}/{self.cpu}/{self.features}/{self.vector_bytes}"
+
+
+_LINUX = "x86_64-unknown-linux-gnu"
+_V3 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
+_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("x86-64", _LINUX, "x86-64", "", 16, 16, has_fma=False),
+        Target("x86-64-v2", _LINUX, "x86-64-v2", "", 16, 16, has_fma=False,
+               required=("sse4_2", "popcnt")),
+        Target("x86-64-v3", _LINUX, "x86-64-v3", "", 32, 16, has_fma=True, required=_V3),
+        Target("x86-64-v4", _LINUX, "x86-64-v4", "", 64, 32, has_fma=True, required=_V4),
+    )
+}  # fmt: skip
+"""The targets by name. `native` is the best of them that the host can run."""
+
+
+def target_named(name: str) -> Target:
+    """The target called `name`; "native" is the host's.
+
+    Raises:
+        OptionError: if there is none.
+    """
+    if name == "native":
+        return host_target()
+    if (target := TARGETS.get(name)) is None:
+        raise OptionError(
+            f"there is no target {name!r}", fix=f"use native or one of {', '.join(TARGETS)}"
+        )
+    return target
+
+
+@cache
+def host_target() -> Target:
+    """The best target this machine runs, with its own cache sizes."""
+    import archspec.cpu
+
+    machine = platform.machine()
+    if machine not in ("x86_64", "AMD64"):
+        raise OptionError(
+            f"this machine is {machine}, and mgec compiles only for x86-64 so far",
+            fix="cross-compile with --target, or run on x86-64",
+        )
+    flags = set(archspec.cpu.detect.detected_info().features)  # pyright: ignore
+    best = TARGETS["x86-64"]
+    for target in TARGETS.values():
+        if all(flag in flags for flag in target.required):
+            best = target
+    l1, l2 = _cache_bytes(1), _cache_bytes(2)
+    return replace(best, l1_bytes=l1 or best.l1_bytes, l2_bytes=l2 or best.l2_bytes)
+
+
+def _cache_bytes(level: int) -> int | None:
+    from pathlib import Path
+
+    for index in range(5):
+        folder = Path(f"/sys/devices/system/cpu/cpu0/cache/index{index}")
+        try:
+            kind = (folder / "type").read_text().strip()
+            if kind != "Instruction" and int((folder / "level").read_text()) == level:
+                return int((folder / "size").read_text().strip().rstrip("K")) * 1024
+        except (OSError, ValueError):
+            continue
+    return None

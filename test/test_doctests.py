@@ -13,7 +13,7 @@ import mgec
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(mgec.__path__, "mgec.")
-    if not module.name.endswith("__main__")
+    if not module.name.endswith((".__main__", "._native"))  # a program; a C library
 )
 
 

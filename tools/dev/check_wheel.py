@@ -24,7 +24,7 @@ def main() -> int:
     if package.parent in (CHECKOUT, CHECKOUT / "build" / "links"):
         problems.append(f"mgec was imported from {package}")
     for module in pkgutil.walk_packages(mgec.__path__, "mgec."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith((".__main__", "._native")):
             importlib.import_module(module.name)
     for problem in problems:
         sys.stderr.write(f"{problem}\n")

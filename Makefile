@@ -57,5 +57,5 @@ wheel-test: wheel  ## use the wheel outside the checkout
 	cd build/wheel/cwd && PYTHONPATH=../site ../../../$(BIN)/python ../../../tools/dev/check_wheel.py
 
 clean:  ## remove what was built, but keep .venv
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache runtime/_native.*
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache runtime/_native.* $(INSTALLED)
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

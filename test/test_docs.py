@@ -22,7 +22,7 @@ def test_readme_example(tmp_path: Path) -> None:
         [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "Tensor(4.1589, device=xpux:0)\n"
+    assert re.fullmatch(r"Tensor\(4\.158\d+, device=xpux:0\)\n", done.stdout)
     assert (tmp_path / "softplus_sum.mge").stat().st_size > 0
 
 

@@ -1,13 +1,14 @@
-"""A smoke test: one of each thing, in seconds. Run by pre-commit; when it fails, look no further."""
+"""A smoke test: one of each thing, in seconds. pre-commit runs it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 import mgec as mge
 import mgec.functional as F
 import mgec.module as M
-import numpy as np
 from mgec.autodiff import GradManager
 from mgec.jit import trace
 from mgec.optimizer import SGD

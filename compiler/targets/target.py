@@ -65,20 +65,20 @@ TARGETS = {
         Target("x86-64-v4", _LINUX, "x86-64-v4", "", 64, 32, has_fma=True, required=_V4),
     )
 }  # fmt: skip
-"""The targets by name. `native` is the best of them that the host can run."""
+"""The targets by name. `host` is the best of them that this machine can run."""
 
 
 def target_named(name: str) -> Target:
-    """The target called `name`; "native" is the host's.
+    """The target called `name`; "host" is this machine's.
 
     Raises:
         OptionError: if there is none.
     """
-    if name == "native":
+    if name == "host":
         return host_target()
     if (target := TARGETS.get(name)) is None:
         raise OptionError(
-            f"there is no target {name!r}", fix=f"use native or one of {', '.join(TARGETS)}"
+            f"there is no target {name!r}", fix=f"use host or one of {', '.join(TARGETS)}"
         )
     return target
 

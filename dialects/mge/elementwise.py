@@ -159,7 +159,9 @@ def apply(
         result: dtype of the result; the lane returned has its lane type.
     """
     narrow = (FLOAT16, BFLOAT16)
-    if op is CastOp or not any(d in narrow for d in dtypes):
+    if op is CastOp:
+        return b.convert(operands[0], dtypes[0], result)
+    if not any(d in narrow for d in dtypes):
         return lanes[op](b, *operands, dtype=dtypes[-1], result=result, **attrs)
     wide = [
         b.convert(x, d, FLOAT32) if d in narrow else x

@@ -1,0 +1,108 @@
+"""Compiled kernels on disk: one file per kernel, safe with any number of processes.
+
+A file is written under a temporary name and renamed, so a reader sees all of it or none;
+its checksum is verified, so a damaged file is compiled again instead of believed. Two
+processes that compile the same kernel at once write the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import xxhash
+
+import mgec.compiler
+import mgec.dialects
+from mgec import config
+from mgec.compiler.kernels.source import CompiledKernel, Units
+
+_MAGIC = b"MGECKRN1"
+
+
+@cache
+def fingerprint() -> str:
+    """Changes whenever the code that makes kernels does."""
+    digest = xxhash.xxh3_64()
+    for package in (mgec.compiler, mgec.dialects):
+        assert package.__file__ is not None
+        root = Path(package.__file__).parent
+        for path in sorted(root.rglob("*.py")):
+            stat = path.stat()
+            digest.update(f"{path.relative_to(root)}:{stat.st_mtime_ns}:{stat.st_size};".encode())
+    for name in ("xdsl", "llvmlite", "torch-mlir"):
+        digest.update(f"{name}={version(name)};".encode())
+    return digest.hexdigest()
+
+
+def kernel_key(description: str, target_key: str) -> str:
+    """The cache key of a kernel, from everything that determines its code."""
+    text = f"{fingerprint()}\n{target_key}\n{description}"
+    return xxhash.xxh3_128(text.encode()).hexdigest()
+
+
+def load(key: str) -> CompiledKernel | None:
+    """The kernel stored under `key`, or None."""
+    if not config.cache:
+        return None
+    try:
+        data = _path(key).read_bytes()
+    except OSError:
+        return None
+    if len(data) < 24 or data[:8] != _MAGIC:
+        return None
+    checksum, header_bytes = struct.unpack_from("<QQ", data, 8)
+    body = data[24:]
+    if xxhash.xxh3_64(body).intdigest() != checksum:
+        return None
+    header = json.loads(body[:header_bytes])
+    return CompiledKernel(
+        name=header["name"],
+        object_code=body[header_bytes:],
+        num_buffers=header["num_buffers"],
+        num_dims=header["num_dims"],
+        units=Units.from_json(header["units"]),
+        scratch_bytes=header["scratch_bytes"],
+        template=header["template"],
+        flops=header["flops"],
+    )
+
+
+def store(key: str, kernel: CompiledKernel) -> None:
+    """Stores a kernel; failing to (a full disk, no permission) is not an error."""
+    if not config.cache:
+        return
+    header = json.dumps(
+        {
+            "name": kernel.name,
+            "num_buffers": kernel.num_buffers,
+            "num_dims": kernel.num_dims,
+            "units": kernel.units.to_json(),
+            "scratch_bytes": kernel.scratch_bytes,
+            "template": kernel.template,
+            "flops": kernel.flops,
+        }
+    ).encode()
+    body = header + kernel.object_code
+    data = _MAGIC + struct.pack("<QQ", xxhash.xxh3_64(body).intdigest(), len(header)) + body
+    path = _path(key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+    except OSError as error:
+        config.get_logger().debug("kernel cache not written: %s", error)
+
+
+def _path(key: str) -> Path:
+    return config.cache_dir / "kernels" / key[:2] / f"{key[2:]}.kernel"

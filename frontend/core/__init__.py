@@ -1,0 +1,1 @@
+"""Tensors and the one place where their ops are dispatched."""

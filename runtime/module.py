@@ -7,6 +7,7 @@ module(image=image)["logits"]
 
 from __future__ import annotations
 
+import _ctypes
 import contextlib
 import ctypes
 import os
@@ -57,6 +58,9 @@ class Timing:
         """
         ordered = sorted(self.seconds)
         return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
+
+
+_DLCLOSE: Callable[[int], object] | None = getattr(_ctypes, "dlclose", None)  # not on Windows
 
 
 class SharedObject:
@@ -129,13 +133,16 @@ class SharedObject:
                 fix="re-create it with mgec compile",
             ) from error
 
-    def __del__(self) -> None:
-        if self._library is not None and os.name != "nt":
-            from _ctypes import dlclose
-
+    def __del__(
+        self,
+        dlclose: Callable[[int], object] | None = _DLCLOSE,
+        close: Callable[[int], None] = os.close,
+    ) -> None:
+        # The defaults are there also when the interpreter ends and has emptied this module.
+        if self._library is not None and dlclose is not None:
             dlclose(self._library._handle)
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            close(self._descriptor)
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None) -> Module:
@@ -234,7 +241,7 @@ class Module:
 
         Args:
             *arrays: Inputs in order; the element type and the shape must be those of `inputs`. An
-                array that is not contiguous is copied.
+                array that is not contiguous, or not aligned to its elements, is copied.
             **named: The remaining inputs by name.
 
         Returns:
@@ -256,7 +263,7 @@ class Module:
                 type(array) is not ndarray
                 or array.dtype is not dtype
                 or array.shape != shape
-                or not array.flags.c_contiguous
+                or not array.flags.carray
             ):
                 array = self._checked_input(len(addresses), array)
                 copies = [array] if copies is None else [*copies, array]
@@ -353,10 +360,10 @@ class Module:
         keep = [self._checked_input(index, array) for index, array in enumerate(inputs)]
         for spec, (dtype, _), array in zip(self.outputs, self._output_checks, outputs, strict=True):
             self._check_array("output", spec, dtype, array)
-            if not (array.flags.c_contiguous and array.flags.writeable):
+            if not array.flags.carray:
                 raise self._failure(
                     ArgumentError,
-                    f"output {spec.name!r} must be contiguous and writable",
+                    f"output {spec.name!r} must be contiguous, aligned and writable",
                     "outputs",
                     f"pass numpy.empty({spec.shape}, {spec.dtype!r})",
                 )
@@ -388,7 +395,7 @@ class Module:
         return (*arrays, *(named[name] for name in names[len(arrays) :]))
 
     def _checked_input(self, index: int, value: Any) -> Array:
-        """A contiguous array of the right type and shape: the value itself wherever possible."""
+        """A dense array of the right type and shape: the value itself wherever possible."""
         import numpy as np
 
         spec, (dtype, _) = self.inputs[index], self._input_checks[index]
@@ -399,7 +406,9 @@ class Module:
                 ArgumentError, f"input {spec.name!r} is not an array: {error}", "inputs"
             ) from error
         self._check_array("input", spec, dtype, array)
-        return np.require(array, requirements="C")
+        if array.flags.c_contiguous and array.flags.aligned:
+            return array
+        return np.array(array, order="C", copy=True)
 
     def _check_array(self, role: str, spec: IOSpec, dtype: np.dtype[Any], array: Array) -> None:
         if array.dtype != dtype:

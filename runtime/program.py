@@ -316,10 +316,11 @@ def _defect(what: str) -> ArgumentError:
 class _Context:
     """The memory of one run, and the table of input and output addresses for it."""
 
-    __slots__ = ("handle", "io", "io_address")
+    __slots__ = ("_destroy", "handle", "io", "io_address")
 
     def __init__(self, bound: BoundProgram) -> None:
         self.handle = 0
+        self._destroy = native.library().context_destroy
         self.io = (ctypes.c_void_p * bound.program.num_io)()
         self.io_address = ctypes.addressof(self.io)
         pool = native.shared_pool(bound.threads)
@@ -329,7 +330,7 @@ class _Context:
 
     def __del__(self) -> None:
         if self.handle:
-            native.library().context_destroy(self.handle)
+            self._destroy(self.handle)
 
 
 class BoundProgram:
@@ -364,6 +365,7 @@ class BoundProgram:
         self._num_io = program.num_io
         library = native.library()
         self._run = library.run
+        self._destroy = library.program_destroy
 
         kernels = (ctypes.c_void_p * len(kernel_addresses))(*kernel_addresses)
         tables = [ctypes.create_string_buffer(table, len(table) or 1) for table in program.tables()]
@@ -388,7 +390,7 @@ class BoundProgram:
 
     def __del__(self) -> None:
         if self.handle:
-            native.library().program_destroy(self.handle)
+            self._destroy(self.handle)
 
     def run(self, io_addresses: Sequence[int]) -> None:
         """Runs the program once.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +83,7 @@ def test_run_into(sample: Sample, artifact_path: Path) -> None:
         module.run_into([x], [y])
     with pytest.raises(ArgumentError, match="0 inputs were given, expected 1"):
         module.run_into([], [y, sums])
-    with pytest.raises(ArgumentError, match="output 'y' must be contiguous and writable"):
+    with pytest.raises(ArgumentError, match="output 'y' must be contiguous, aligned and writable"):
         module.run_into([x], [np.empty(2 * sample.N, np.float32)[::2], sums])
     with pytest.raises(ShapeError, match=r"output 'sums' has shape \[5\], expected \[6\]"):
         module.run_into([x], [y, sums[:5]])
@@ -232,3 +234,11 @@ def test_code_that_cannot_be_loaded(build: TargetBuild, write: Callable[..., Pat
         load(write(dataclasses.replace(build, code=b"not an ELF file" * 10)))
     with pytest.raises(ArtifactError, match="the machine code lacks the kernel 'nothing'"):
         load(write(with_info(build, kernels=("nothing", "reverse", "row_sum"))))
+
+
+def test_interpreter_ends_quietly_with_a_module_alive(artifact_path: Path) -> None:
+    program = "import sys, mgec.runtime as r; m = r.load(sys.argv[1], threads=2); m.bench(0.001)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(artifact_path)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -90,7 +90,9 @@ static mgec_status start_worker(mgec_worker *worker) {
   return NULL;
 }
 
-/* Gives each worker a CPU of its own, the caller's last; or all CPUs to all when there are too few. */
+/* Gives each worker a CPU of its own, the caller's last; or all CPUs to all when there are too few.
+ * Measured on 2 Zen 4 cores, 50 steps of 18 us: 0.46 ms pinned, 0.51 ms not; with two such processes at once, 1.8 times
+ * as many runs in all as without pinning (2026-11). */
 static void place_workers(mgec_pool *pool) {
 #if defined(__linux__)
   cpu_set_t allowed;

@@ -330,6 +330,51 @@ class LinalgBuilder:
             )
         return result
 
+    def fold(
+        self,
+        inputs: Sequence[tuple[SSAValue, DType, AffineMap]],
+        dims: Sequence[Dim],
+        reductions: int,
+        dtype: DType,
+        body: Callable[..., Lane],
+        init: Callable[[LaneBuilder], Lane],
+        accumulate: DType,
+    ) -> SSAValue:
+        """output[p...] = fold of body over reduction loops, with operands read through maps.
+
+        Args:
+            inputs: each operand with its dtype and the map from loop indices, parallel then
+                reduction, to its own; together they must name every reduction loop.
+            dims: dimensions of the output: the parallel loops.
+            reductions: number of reduction loops.
+            dtype: dtype of the output.
+            body: called with one lane per input and the accumulator.
+            init: value the accumulator starts from.
+            accumulate: dtype of the accumulator.
+        """
+        ty = storage_type(accumulate)
+        out = self.fill(dims, accumulate, init)
+        block = Block(arg_types=[*(_TYPES[storage_type(d)] for _, d, _ in inputs), _TYPES[ty]])
+        with self._inside(block):
+            lanes = [
+                self.lanes.from_storage(Lane(argument, storage_type(d)), d)
+                for argument, d in zip(block.args, [*(d for _, d, _ in inputs), accumulate], strict=True)
+            ]
+            self.insert(linalg.YieldOp(self.lanes.to_storage(body(*lanes), accumulate).ref))
+        rank = len(dims)
+        kept = AffineMap(rank + reductions, 0, tuple(AffineExpr.dimension(i) for i in range(rank)))
+        maps = [*(m for _, _, m in inputs), kept]
+        values = [v for v, _, _ in inputs]
+        result = self._generic(values, out, block, maps, rank, reductions, dims)
+        if accumulate == dtype:
+            return result
+        return self.map(
+            [(result, accumulate, AffineMap.identity(rank))],
+            dims,
+            dtype,
+            lambda lane: self.lanes.convert(lane, accumulate, dtype),
+        )
+
     def fill(self, dims: Sequence[Dim], dtype: DType, value: Callable[[LaneBuilder], Lane]) -> SSAValue:
         """A tensor with one value in every element."""
         lane = self.lanes.to_storage(value(self.lanes), dtype)

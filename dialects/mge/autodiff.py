@@ -118,7 +118,8 @@ def _apply_rule(
         output_specs=tuple(b.spec(o) for o in entry.outputs),
         needs=tuple(x is not None and id(x) in active for x in entry.inputs),
     )
-    if (rule := gradient.get(entry.op)) is not None:
+    rule = getattr(entry.op, "custom_gradient", None) or gradient.get(entry.op)
+    if rule is not None:
         return rule(b, call, *d_outputs)
     if entry.op in decomposition:
         return gradient_of_decomposition(b, call, *d_outputs)

@@ -30,6 +30,10 @@ class Tape(Protocol):
         """Notes one application, if a gradient may be asked through it."""
         ...
 
+    def rebind(self, name: Tensor, value: Tensor) -> None:
+        """`name` was given the value of `value` in place."""
+        ...
+
 
 class Tracer(Protocol):
     """What a trace in progress offers to the dispatcher."""

@@ -26,8 +26,8 @@ from mgec.dialects.mge.op import MgeOp, Plain
 from mgec.dialects.mge.rules import decomposition, lanes, lowering
 from mgec.dialects.mge.spec import TensorSpec
 from mgec.errors import DeviceError
-from mgec.runtime import native
 from mgec.runtime.memory import Storage
+from mgec.runtime.program import Program, Slot, Step
 
 _plans: dict[tuple[Any, ...], Callable[..., tuple[Tensor, ...]]] = {}
 _MAX_PLANS = 65536
@@ -105,19 +105,11 @@ def _kernel_plan(
     work = sum(s.nbytes for s in (*inputs, *outputs))
     function = kernel.function
     parallel = units > 1 and work > _PARALLEL_BYTES and config.num_threads > 1
-    pointers = ctypes.c_void_p * (kernel.num_buffers)
-    scratch_bytes = kernel.scratch_bytes
+    pointers = ctypes.c_void_p * kernel.num_buffers
     empty = units == 0 or any(s.size == 0 for s in outputs)
-    threads = config.num_threads
     make = Tensor._make
 
-    def call(buffers: Any) -> None:
-        if parallel:
-            native.parallel_kernel(kernel.address, buffers, table, units, threads)
-        else:
-            function(buffers, table, 0, units)
-
-    if len(outputs) == 1 and not scratch_bytes and not empty and not parallel:
+    if len(outputs) == 1 and not kernel.scratch_bytes and not empty and not parallel:
         (out,) = outputs
         nbytes = out.nbytes
 
@@ -135,19 +127,22 @@ def _kernel_plan(
 
         return simple
 
+    # Parallel or with scratch memory: a program of one step, which gives each thread its own.
+    slots = [Slot.io(i, s.nbytes) for i, s in enumerate((*inputs, *outputs))]
+    if kernel.scratch_bytes:
+        slots.append(Slot.scratch(0, kernel.scratch_bytes))
+    step = Step(0, units, tuple(slots), tuple(dims), serial=not parallel)
+    program = Program(
+        (step,), num_kernels=1, num_io=len(inputs) + len(outputs), scratch_bytes=kernel.scratch_bytes
+    )
+    bound = program.bind([kernel.address], threads=None if parallel else 1)
+
     def general(inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
         device = common_device(op, inputs)
         storages = [Storage(s.nbytes) for s in outputs]
         if not empty:
             addresses = [x._storage.address for x in inputs if x is not None]
-            addresses += [s.address for s in storages]
-            scratch = Storage(scratch_bytes) if scratch_bytes else None
-            if scratch is not None:
-                addresses.append(scratch.address)
-            if scratch is not None or not parallel:
-                function(pointers(*addresses), table, 0, units)
-            else:
-                call(pointers(*addresses))
+            bound.run([*addresses, *(s.address for s in storages)])
         return tuple(make(s, spec, device) for s, spec in zip(storages, outputs, strict=True))
 
     return general

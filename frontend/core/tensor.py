@@ -295,6 +295,9 @@ class Tensor:
         """Gives this tensor the value of `other` (no copy; buffers are immutable)."""
         if dispatch.state.tracer is not None:
             dispatch.state.tracer.note_update(self, other)
+        for tape in dispatch.state.tapes:
+            tape.rebind(self, other)
+        if dispatch.state.tracer is not None:
             return
         self._storage = other._storage
         self._spec = other._spec

@@ -1,0 +1,6 @@
+"""Automatic differentiation: `GradManager` and custom gradients."""
+
+from mgec.autodiff.function import Function
+from mgec.autodiff.grad_manager import GradManager, implicit_backward, implicit_watch
+
+__all__ = ["Function", "GradManager", "implicit_backward", "implicit_watch"]

@@ -1,0 +1,241 @@
+"""conv2d and its two gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support.opcheck import check_gradient, check_round_trip, check_value
+
+from mgec.dialects.mge.contraction import ContractionMaps, contraction_maps
+from mgec.dialects.mge.convolution import Conv2dDgradOp, Conv2dOp, Conv2dWgradOp
+from mgec.dialects.mge.reference import evaluate
+from mgec.dialects.mge.spec import FLOAT32, FLOAT64, FLOATS, INT8, INT32, TensorSpec
+from mgec.errors import ArgumentError, DTypeError, ShapeError
+
+
+def data(shape: tuple[int, ...], dtype: Any = FLOAT32, seed: int = 0) -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(seed)
+    if np.dtype(dtype).kind in "iu":
+        return rng.integers(-9, 9, shape).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
+
+
+# input, weight, attributes
+CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "plain": ((2, 3, 6, 7), (4, 3, 3, 2), {}),
+    "padded": ((1, 2, 5, 5), (3, 2, 3, 3), {"padding": (1, 1, 1, 1)}),
+    "pointwise": ((2, 3, 4, 5), (4, 3, 1, 1), {}),
+    "strided": ((1, 2, 8, 9), (2, 2, 3, 3), {"stride": (2, 3), "padding": (1, 1, 1, 1)}),
+    "rest": ((1, 1, 8, 8), (1, 1, 2, 2), {"stride": (3, 3)}),  # rows no window touches
+    "pointwise strided": ((1, 2, 5, 5), (3, 2, 1, 1), {"stride": (2, 2)}),
+    "asymmetric": ((1, 2, 5, 6), (2, 2, 3, 3), {"padding": (0, 1, 2, 0), "stride": (2, 1)}),
+    "dilated": ((1, 2, 9, 9), (2, 2, 3, 3), {"dilation": (2, 3), "padding": (2, 2, 3, 3)}),
+    "groups": ((2, 6, 5, 5), (4, 3, 3, 3), {"groups": 2, "padding": (1, 1, 1, 1)}),
+    "depthwise": ((1, 5, 6, 6), (5, 1, 3, 3), {"groups": 5, "stride": (2, 2)}),
+    "multiplier": ((1, 3, 5, 5), (6, 1, 3, 3), {"groups": 3, "padding": (1, 1, 1, 1)}),
+    "everything": (
+        (2, 4, 9, 8),
+        (6, 2, 3, 2),
+        {"groups": 2, "stride": (2, 3), "padding": (2, 1, 0, 3), "dilation": (2, 1)},
+    ),
+    "one window": ((1, 1, 3, 3), (1, 1, 3, 3), {}),
+    "mostly padding": ((1, 1, 1, 1), (2, 1, 5, 5), {"padding": (3, 2, 4, 4)}),
+    "empty batch": ((0, 2, 4, 4), (3, 2, 3, 3), {"padding": (1, 1, 1, 1)}),
+}
+
+
+def operands(case: str, dtype: Any = FLOAT32) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Input, weight, a gradient of the output, attributes."""
+    shape, kernel, attrs = CASES[case]
+    inp, weight = data(shape, dtype), data(kernel, dtype, 1)
+    out = Conv2dOp.infer(
+        TensorSpec(shape, inp.dtype),
+        TensorSpec(kernel, inp.dtype),
+        **Conv2dOp.complete_attrs(attrs),
+    )
+    return inp, weight, data(out.shape, dtype, 2), attrs
+
+
+def calls(case: str, dtype: Any = FLOAT32) -> dict[str, tuple[list[Any], dict[str, Any], int]]:
+    """Per op: operands, attributes, terms summed."""
+    inp, weight, d_out, attrs = operands(case, dtype)
+    taps = weight.shape[2] * weight.shape[3]
+    return {
+        "conv2d": ([inp, weight], attrs, taps * weight.shape[1]),
+        "conv2d_dgrad": (
+            [d_out, weight], {**attrs, "input_size": inp.shape[2:]},
+            taps * weight.shape[0] // attrs.get("groups", 1),
+        ),
+        "conv2d_wgrad": (
+            [d_out, inp], {**attrs, "kernel_size": weight.shape[2:]},
+            max(1, d_out.size // d_out.shape[1]),
+        ),
+    }  # fmt: skip
+
+
+OPS = ["conv2d", "conv2d_dgrad", "conv2d_wgrad"]
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("case", CASES)
+def test_value(op: str, case: str) -> None:
+    arrays, attrs, terms = calls(case)[op]
+    check_value(op, arrays, attrs, reduction=terms)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("case", CASES)
+def test_gradient(op: str, case: str) -> None:
+    arrays, attrs, _ = calls(case)[op]
+    check_gradient(op, arrays, attrs)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("dtype", [*FLOATS, INT8, INT32], ids=lambda d: d.name)
+def test_dtypes(op: str, dtype: Any) -> None:
+    arrays, attrs, terms = calls("everything", dtype)[op]
+    check_value(op, arrays, attrs, reduction=terms, dynamic=(False,))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_reference_against_six_loops(case: str) -> None:
+    inp, weight, _, attrs = operands(case, FLOAT64)
+    full = Conv2dOp.complete_attrs(attrs)
+    (out,) = evaluate(Conv2dOp, [inp, weight], attrs)
+    (sh, sw), (dh, dw) = full["stride"], full["dilation"]  # type: ignore[misc]
+    top, _, left, _ = full["padding"]  # type: ignore[misc]
+    per_group = weight.shape[0] // full["groups"]  # type: ignore[operator]
+    rng = np.random.default_rng(3)
+    for _ in range(min(10, out.size)):
+        n, o, y, x = (int(rng.integers(size)) for size in out.shape)
+        total = 0.0
+        for c, i, j in np.ndindex(*weight.shape[1:]):
+            row, column = y * sh + i * dh - top, x * sw + j * dw - left
+            if 0 <= row < inp.shape[2] and 0 <= column < inp.shape[3]:
+                channel = o // per_group * weight.shape[1] + c
+                total += inp[n, channel, row, column] * weight[o, c, i, j]
+        np.testing.assert_allclose(out[n, o, y, x], total, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("case", ["plain", "everything", "depthwise"])
+def test_maps(op: str, case: str) -> None:
+    arrays, attrs, _ = calls(case)[op]
+    cls = {"conv2d": Conv2dOp, "conv2d_dgrad": Conv2dDgradOp, "conv2d_wgrad": Conv2dWgradOp}[op]
+    full = cls.complete_attrs(attrs)
+    (out,) = evaluate(cls, arrays, attrs)
+    maps = contraction_maps(cls, arrays[0].shape, arrays[1].shape, out.shape, full)
+    assert {loop.kind for loop in maps.loops} >= {"m", "n", "k"}
+    assert any(loop.kind == "batch" for loop in maps.loops) == (full["groups"] != 1)
+    assert maps.size("batch") * maps.size("m") * maps.size("n") == out.size
+    assert maps.is_masked == (case == "everything" or op == "conv2d_dgrad")
+    sample(maps, arrays[0], arrays[1], out)
+
+
+def sample(maps: ContractionMaps, lhs: Any, rhs: Any, out: Any) -> None:
+    """Some elements of the result by the definition of the maps."""
+
+    def at(axes: Any, sizes: Any, position: dict[str, int]) -> tuple[int, ...] | None:
+        index: list[int] = []
+        for axis, size in zip(axes, sizes, strict=True):
+            value = axis.offset + sum(c * position[loop] for loop, c in axis.terms)
+            quotient, rest = divmod(value, axis.divisor)
+            if rest or not 0 <= quotient < size:
+                assert axis.is_masked
+                return None
+            index.append(quotient)
+        return tuple(index)
+
+    rng = np.random.default_rng(0)
+    free = [loop for loop in maps.loops if loop.kind != "k"]
+    reduced = maps.of_kind("k")
+    for _ in range(8):
+        position = {loop.name: int(rng.integers(loop.extent)) for loop in free}
+        total = 0.0
+        for indices in np.ndindex(*(loop.extent for loop in reduced)):
+            position.update((loop.name, i) for loop, i in zip(reduced, indices, strict=True))
+            x, y = at(maps.lhs, lhs.shape, position), at(maps.rhs, rhs.shape, position)
+            if x is not None and y is not None:
+                total += float(lhs[x]) * float(rhs[y])
+        np.testing.assert_allclose(
+            out[at(maps.out, out.shape, position)], total, rtol=1e-4, atol=1e-5
+        )
+
+
+X, W = TensorSpec((8, 3, 32, 32), FLOAT32), TensorSpec((16, 3, 3, 3), FLOAT32)
+Y = TensorSpec((8, 16, 30, 30), FLOAT32)
+
+
+def f32(*shape: int) -> TensorSpec:
+    return TensorSpec(shape, FLOAT32)
+
+
+ERRORS: list[tuple[Any, list[TensorSpec], dict[str, Any], type[Exception], str]] = [
+    (Conv2dOp, [X, f32(16, 4, 3, 3)], {}, ShapeError,
+     "conv2d: input has 3 channels but weight expects 4"),
+    (Conv2dOp, [f32(8, 4, 9, 9), f32(6, 1, 3, 3)], {"groups": 4}, ShapeError,
+     "conv2d: output has 6 channels, which 4 groups do not divide"),
+    (Conv2dOp, [f32(3, 32, 32), W], {}, ShapeError,
+     "conv2d: inp has rank 3 but needs rank 4 (N, C, H, W)"),
+    (Conv2dOp, [X, f32(2, 8, 3, 3, 3)], {}, ShapeError,
+     "conv2d: weight has rank 5 but needs rank 4 (O, I, kH, kW)"),
+    (Conv2dOp, [X, TensorSpec(W.shape, FLOAT64)], {}, DTypeError,
+     "conv2d: inp is float32 but weight is float64"),
+    (Conv2dOp, [X, W], {"stride": (0, 1)}, ArgumentError,
+     "conv2d: stride is [0, 1] but may not be below 1"),
+    (Conv2dOp, [X, W], {"dilation": (1, 0)}, ArgumentError,
+     "conv2d: dilation is [1, 0] but may not be below 1"),
+    (Conv2dOp, [X, W], {"padding": (1, 1)}, ArgumentError,
+     "conv2d: padding has length 2 but needs length 4"),
+    (Conv2dOp, [X, W], {"padding": (0, -1, 0, 0)}, ArgumentError,
+     "conv2d: padding is [0, -1, 0, 0] but may not be below 0"),
+    (Conv2dOp, [X, W], {"groups": 0}, ArgumentError,
+     "conv2d: groups is 0 but may not be below 1"),
+    (Conv2dOp, [f32(1, 3, 4, 2), W], {"padding": (0, 0, 0, 0)}, ShapeError,
+     "conv2d: kernel covers 3 columns but input has 2, padding included"),
+    (Conv2dOp, [f32(1, 3, 4, 4), W], {"dilation": (2, 1)}, ShapeError,
+     "conv2d: kernel covers 5 rows but input has 4, padding included"),
+    (Conv2dOp, [f32(1, 3, 0, 4), W], {"padding": (2, 2, 0, 0)}, ShapeError,
+     "conv2d: input has 0 rows"),
+    (Conv2dOp, [X, f32(16, 3, 3, 0)], {}, ShapeError, "conv2d: kernel has 0 columns"),
+    (Conv2dDgradOp, [f32(8, 15, 30, 30), W], {"input_size": (32, 32)}, ShapeError,
+     "conv2d_dgrad: d_out has 15 channels but weight makes 16"),
+    (Conv2dDgradOp, [Y, W], {"input_size": (33, 32)}, ShapeError,
+     "conv2d_dgrad: d_out has 30 rows but a convolution of 33 rows makes 31"),
+    (Conv2dDgradOp, [Y, W], {"input_size": (32,)}, ArgumentError,
+     "conv2d_dgrad: input_size has length 1 but needs length 2"),
+    (Conv2dDgradOp, [Y, W], {"input_size": (32, 32), "groups": 3}, ShapeError,
+     "conv2d_dgrad: d_out has 16 channels, which 3 groups do not divide"),
+    (Conv2dWgradOp, [Y, f32(7, 3, 32, 32)], {"kernel_size": (3, 3)}, ShapeError,
+     "conv2d_wgrad: d_out has 8 images but inp has 7"),
+    (Conv2dWgradOp, [Y, X], {"kernel_size": (3, 2)}, ShapeError,
+     "conv2d_wgrad: d_out has 30 columns but a convolution of 32 columns makes 31"),
+    (Conv2dWgradOp, [Y, X], {"kernel_size": (3, 3), "groups": 2}, ShapeError,
+     "conv2d_wgrad: inp has 3 channels, which 2 groups do not divide"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "specs", "attrs", "kind", "headline"), ERRORS)
+def test_errors(op: Any, specs: Any, attrs: Any, kind: Any, headline: str) -> None:
+    with pytest.raises(kind) as caught:
+        op.infer_specs(specs, op.complete_attrs(attrs))
+    assert caught.value.headline == headline
+
+
+def test_error_shows_the_operands_and_a_fix() -> None:
+    with pytest.raises(ShapeError) as caught:
+        Conv2dOp.infer(X, f32(16, 4, 3, 3))
+    text = str(caught.value)
+    assert "inp     float32[8, 3, 32, 32]  (N, C, H, W)" in text
+    assert "weight  float32[16, 4, 3, 3]   (O, I, kH, kW), groups=1" in text
+    fix = "make weight.shape[1] * groups equal inp.shape[1], or transpose an NHWC input first"
+    assert f"fix     {fix}" in text
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_round_trip(op: str) -> None:
+    arrays, attrs, _ = calls("everything")[op]
+    text = check_round_trip(op, [TensorSpec(a.shape, a.dtype) for a in arrays], attrs)
+    assert "padding = [2, 1, 0, 3]" in text

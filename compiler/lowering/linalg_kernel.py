@@ -13,6 +13,7 @@ from mgec.compiler.handoff import to_upstream_text
 from mgec.compiler.kernels.source import KernelSource
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.builder import IRBuilder
+from mgec.dialects.mge.lane import storage_type
 from mgec.dialects.mge.linalg import (
     Dim,
     LinalgBuilder,
@@ -20,7 +21,6 @@ from mgec.dialects.mge.linalg import (
     lower_elementwise,
     mlir_type,
 )
-from mgec.dialects.mge.lane import storage_type
 from mgec.dialects.mge.op import MgeOp
 from mgec.dialects.mge.rules import decomposition, lanes, lowering
 from mgec.dialects.mge.spec import DYNAMIC, TensorSpec, from_type
@@ -177,12 +177,17 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
 
 def _memref(spec: TensorSpec) -> Attribute:
     element = mlir_type(storage_type(spec.dtype))
-    return builtin.MemRefType(element, spec.shape if spec.is_static else (1,))
+    return builtin.MemRefType(element, spec.shape if _is_plain(spec) else (1,))
+
+
+def _is_plain(spec: TensorSpec) -> bool:
+    """Whether a bare pointer can stand for it: MLIR has no such arguments of size 0."""
+    return spec.is_static and 0 not in spec.shape
 
 
 def _view(b: LinalgBuilder, argument: SSAValue, spec: TensorSpec, dims: Sequence[Dim]) -> SSAValue:
     """The argument as a memref of its run-time shape."""
-    if spec.is_static:
+    if _is_plain(spec):
         return argument
     strides: list[Dim] = [1]
     for dim in reversed(dims[1:]):

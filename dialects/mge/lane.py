@@ -168,7 +168,7 @@ class LaneBuilder(ABC):
             if a.bits == 16 and ty[-2:] == "16":  # f16 <-> bf16 go through f32
                 return self.op("arith.truncf", (self.op("arith.extf", (a,), "f32"),), ty)
             if a.bits == 64 and ty[-2:] == "16":
-                return self.op("arith.truncf", (a,), ty)
+                return self.op("arith.truncf", (self._round_to_odd(a),), ty)
             wider = target.itemsize * 8 > a.bits
             return self.op("arith.extf" if wider else "arith.truncf", (a,), ty)
         unsigned = source.kind in "ub"
@@ -185,6 +185,23 @@ class LaneBuilder(ABC):
         if bits < a.bits:
             return self.op("arith.trunci", (a,), ty)
         return self.op("arith.extui" if unsigned else "arith.extsi", (a,), ty)
+
+    def _round_to_odd(self, a: Lane) -> Lane:
+        """float64 to float32 such that rounding again to 16 bits is as if rounded once.
+
+        An inexact result gets an odd last bit, which no tie between 16-bit values has
+        (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
+        There is no instruction for the direct conversion, and its library call is not
+        in every C library.
+        """
+        near = self.op("arith.truncf", (a,), "f32")
+        back = self.op("arith.extf", (near,), "f64")
+        away = self.cmpf("ogt", self.math("absf", back), self.math("absf", a))
+        bits = self.bitcast(near, "i32")
+        one = self.like(1, bits)
+        bits = self.select(away, self.sub(bits, one), bits)
+        bits = self.select(self.cmpf("one", back, a), self.or_(bits, one), bits)
+        return self.bitcast(bits, "f32")
 
     def from_storage(self, a: Lane, dtype: DType) -> Lane:
         """A lane as loaded from memory (`storage_type`), ready to compute with."""

@@ -1,10 +1,12 @@
 """Lowering to linalg on tensors: the form every op has, fast or not.
 
 A rule registered with `@lowering` receives a `LinalgBuilder` and the `LoweringCall`, and
-returns one tensor per result. Two shapes of loop nest cover the dialect:
+returns one tensor per result. Four shapes of loop nest cover the dialect:
 
 * `map`: output[i...] = f(inputs[...]), with the operands read through affine maps;
-* `loops`: output[p...] = fold of f over the reduction indices, reading anything anywhere.
+* `reduce`: output[...] = fold of f over some axes of one input, read in its own order;
+* `loops`: output[p...] = fold of f over the reduction indices, reading anything anywhere;
+* `serial`: loops in order, each step of which may store anywhere in a tensor.
 
 Dimensions are Python ints where the shape is static and SSA `index` values where only run
 time knows them; the helpers fold what is known, so one rule serves both.
@@ -18,8 +20,10 @@ from math import prod
 from typing import Any, TypeAlias, cast
 
 from xdsl.builder import Builder, InsertPoint
-from xdsl.dialects import arith, builtin, linalg, tensor
+from xdsl.dialects import arith, builtin, scf, tensor
 from xdsl.dialects import math as math_dialect
+from xdsl.dialects.linalg.attrs import IteratorTypeAttr
+from xdsl.dialects.linalg.ops import GenericOp, IndexOp, YieldOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 
@@ -176,6 +180,12 @@ class LinalgBuilder:
                 result = self.mul(result, dim)
         return result
 
+    def maximum(self, a: Dim, b: Dim) -> Dim:
+        """The larger of a and b, which may be negative."""
+        if isinstance(a, int) and isinstance(b, int):
+            return max(a, b)
+        return self._index_op("arith.maxsi", a, b)
+
     def clamp(self, index: Dim, size: Dim) -> Dim:
         """`index` moved into [0, size), so that a masked read stays inside its buffer."""
         low = self._index_op("arith.maxsi", index, 0)
@@ -193,6 +203,13 @@ class LinalgBuilder:
             result.append(self.mod(index, dim))
             index = self.floordiv(index, dim)
         return [index, *reversed(result)] if dims else []
+
+    def linearize(self, indices: Sequence[Dim], dims: Sequence[Dim]) -> Dim:
+        """The flat row-major index of coordinates; inverse of `delinearize`."""
+        flat: Dim = 0
+        for index, dim in zip(indices, dims, strict=True):
+            flat = self.add(self.mul(flat, dim), index)
+        return flat
 
     def index_to_lane(self, index: Dim, dtype: DType) -> Lane:
         """An index as a lane of an integer or float dtype."""
@@ -265,7 +282,7 @@ class LinalgBuilder:
                 for argument, (_, d, _) in zip(block.args, inputs, strict=False)
             ]
             result = self.lanes.to_storage(body(*lanes), dtype)
-            self.insert(linalg.YieldOp(result.ref))
+            self.insert(YieldOp(result.ref))
         maps = [m for _, _, m in inputs] + [AffineMap.identity(len(dims))]
         return self._generic([v for v, _, _ in inputs], out, block, maps, len(dims), 0, dims)
 
@@ -309,7 +326,7 @@ class LinalgBuilder:
         with self._inside(block):
             indices: list[SSAValue] = []
             for i in range(rank + extra):
-                new = linalg.IndexOp(i)
+                new = IndexOp(i)
                 self.insert(new)
                 indices.append(new.result)
             if reduce:
@@ -317,7 +334,7 @@ class LinalgBuilder:
                 value = self.lanes.to_storage(body(indices, acc), acc_dtype)
             else:
                 value = self.lanes.to_storage(body(indices), dtype)
-            self.insert(linalg.YieldOp(value.ref))
+            self.insert(YieldOp(value.ref))
         result = self._generic(inputs, out, block, maps, rank, extra, dims)
         if reduce and (finish is not None or acc_dtype != dtype):
             done = finish or (lambda lane: lane)
@@ -329,6 +346,127 @@ class LinalgBuilder:
                 lambda lane: self.lanes.convert(done(lane), acc_dtype, dtype),
             )
         return result
+
+    def reduce(
+        self,
+        value: SSAValue,
+        dtype: DType,
+        axes: Sequence[int],
+        dims: Sequence[Dim],
+        body: Callable[[Lane, Lane], Lane],
+        init: Callable[[LaneBuilder], Lane],
+        accumulate: DType | None = None,
+    ) -> SSAValue:
+        """Folds `value` over `axes`; the loops run in the order of the input's axes.
+
+        Args:
+            value: the tensor to reduce.
+            dtype: dtype of its elements, and of the output.
+            axes: the axes to fold.
+            dims: dimensions of the output, with or without a 1 for each folded axis.
+            body: called as body(accumulator, element), both of dtype `accumulate`.
+            init: value the accumulator starts from.
+            accumulate: dtype of the accumulator, if wider than `dtype`.
+        """
+        acc_dtype = accumulate or dtype
+        ty = storage_type(acc_dtype)
+        rank = len(self.dims(value))
+        kept: list[int | None] = [None if i in axes else i for i in range(rank)]
+        if len(dims) < rank:
+            kept = [i for i in kept if i is not None]
+        out_map = AffineMap(rank, 0, tuple(
+            AffineExpr.constant(0) if i is None else AffineExpr.dimension(i) for i in kept
+        ))  # fmt: skip
+        start = self.fill(dims, acc_dtype, init)
+        block = Block(arg_types=[_TYPES[storage_type(dtype)], _TYPES[ty]])
+        with self._inside(block):
+            element = self.lanes.from_storage(Lane(block.args[0], storage_type(dtype)), dtype)
+            acc = self.lanes.from_storage(Lane(block.args[1], ty), acc_dtype)
+            result = body(acc, self.lanes.convert(element, dtype, acc_dtype))
+            self.insert(YieldOp(self.lanes.to_storage(result, acc_dtype).ref))
+        iterators = [
+            IteratorTypeAttr.reduction() if i in axes else IteratorTypeAttr.parallel()
+            for i in range(rank)
+        ]
+        maps = [builtin.AffineMapAttr(m) for m in (AffineMap.identity(rank), out_map)]
+        new = GenericOp([value], [start], Region(block), maps, iterators, [start.type])
+        self.insert(new)
+        self._dims[new.results[0]] = tuple(dims)
+        return self.convert(new.results[0], acc_dtype, dtype)
+
+    def convert(self, value: SSAValue, source: DType, target: DType) -> SSAValue:
+        """`value` converted to another dtype, or itself if it has that dtype already."""
+        return value if source == target else self.copy(value, source, target)
+
+    def copy(self, value: SSAValue, source: DType, target: DType | None = None) -> SSAValue:
+        """A new tensor with the elements of `value`, that `serial` may then write into."""
+        dims = self.dims(value)
+        result = target or source
+        return self.map(
+            [(value, source, AffineMap.identity(len(dims)))],
+            dims,
+            result,
+            lambda lane: self.lanes.convert(lane, source, result),
+        )
+
+    def store(
+        self, lane: Lane, value: SSAValue, indices: Sequence[Dim], dtype: DType
+    ) -> SSAValue:
+        """`value` with one element replaced, inside a body of `serial`."""
+        stored = self.lanes.to_storage(lane, dtype)
+        new = tensor.InsertOp(stored.ref, value, [self.index(i) for i in indices])
+        self.insert(new)
+        self._dims[new.result] = self.dims(value)
+        return new.result
+
+    def serial(
+        self,
+        extents: Sequence[Dim],
+        value: SSAValue,
+        body: Callable[[list[SSAValue], SSAValue], SSAValue],
+    ) -> SSAValue:
+        """Runs `body` once for each index, in row-major order, on a tensor it may change.
+
+        Bufferization updates the tensor in place as long as each step hands on what it was
+        given, with elements replaced by `store`.
+
+        Args:
+            extents: sizes of the nested loops.
+            value: the tensor to start from; a new one (`fill`, `copy`, `empty`).
+            body: called as body(indices, tensor); returns the tensor for the next step.
+        """
+        zero, one = self.index(0), self.index(1)
+
+        def nest(indices: list[SSAValue], current: SSAValue) -> SSAValue:
+            if len(indices) == len(extents):
+                return body(indices, current)
+            bound = self.index(extents[len(indices)])
+            block = Block(arg_types=[_TYPES["index"], current.type])
+            self._dims[block.args[1]] = self.dims(current)
+            with self._inside(block):
+                result = nest([*indices, block.args[0]], block.args[1])
+                self.insert(scf.YieldOp(result))
+            loop = scf.ForOp(zero, bound, one, [current], Region(block))
+            self.insert(loop)
+            self._dims[loop.results[0]] = self.dims(current)
+            return loop.results[0]
+
+        return nest([], value)
+
+    def place(
+        self,
+        source: SSAValue,
+        target: SSAValue,
+        dtype: DType,
+        where: Callable[[list[SSAValue]], Sequence[Dim]],
+    ) -> SSAValue:
+        """`target` with the element at `where(i)` replaced by source[i], for each index i."""
+
+        def body(indices: list[SSAValue], current: SSAValue) -> SSAValue:
+            lane = self.load(source, indices, dtype)
+            return self.store(lane, current, where(indices), dtype)
+
+        return self.serial(self.dims(source), target, body)
 
     def fold(
         self,
@@ -360,7 +498,7 @@ class LinalgBuilder:
                 self.lanes.from_storage(Lane(argument, storage_type(d)), d)
                 for argument, d in zip(block.args, [*(d for _, d, _ in inputs), accumulate], strict=True)
             ]
-            self.insert(linalg.YieldOp(self.lanes.to_storage(body(*lanes), accumulate).ref))
+            self.insert(YieldOp(self.lanes.to_storage(body(*lanes), accumulate).ref))
         rank = len(dims)
         kept = AffineMap(rank + reductions, 0, tuple(AffineExpr.dimension(i) for i in range(rank)))
         maps = [*(m for _, _, m in inputs), kept]
@@ -381,7 +519,7 @@ class LinalgBuilder:
         out = self.empty(dims, storage_type(dtype))
         block = Block(arg_types=[_TYPES[storage_type(dtype)]])
         with self._inside(block):
-            self.insert(linalg.YieldOp(lane.ref))
+            self.insert(YieldOp(lane.ref))
         return self._generic([], out, block, [AffineMap.identity(len(dims))], len(dims), 0, dims)
 
     def _generic(
@@ -394,9 +532,9 @@ class LinalgBuilder:
         reduction: int,
         dims: Sequence[Dim],
     ) -> SSAValue:
-        kinds = [linalg.IteratorTypeAttr.parallel()] * parallel
-        kinds += [linalg.IteratorTypeAttr.reduction()] * reduction
-        new = linalg.GenericOp(
+        kinds = [IteratorTypeAttr.parallel()] * parallel
+        kinds += [IteratorTypeAttr.reduction()] * reduction
+        new = GenericOp(
             inputs,
             [out],
             Region(block),

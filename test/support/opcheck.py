@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import Builtin, ModuleOp
+from xdsl.dialects.builtin import Builtin, ModuleOp, UnitAttr
 from xdsl.dialects.func import Func, ReturnOp
 from xdsl.dialects.test import Test, TestOp
 from xdsl.ir import Block, Dialect
@@ -38,6 +38,8 @@ from mgec.dialects.mge.spec import (
 
 EPSILON = {FLOAT16: 2**-10, BFLOAT16: 2**-7, FLOAT32: 2**-23, FLOAT64: 2**-52}
 _LOADER = KernelLoader()
+_KERNELS: dict[Any, tuple[int, int]] = {}
+"""Addresses and numbers of run-time sizes: one dynamic kernel serves all sizes of a rank."""
 _KERNEL = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
 )
@@ -67,21 +69,24 @@ def compiled(
         dynamic = False  # composites are decomposed before they meet run-time sizes
     shrink = abstract if dynamic else (lambda s: s)
     present = [s for s in specs if s is not None]
-    block = Block(arg_types=[to_type(shrink(s)) for s in present])
-    args = iter(block.args)
-    operands = [None if s is None else next(args) for s in specs]
-    made = op.create_with_types(operands, full, [to_type(shrink(s)) for s in outs])
     runtime = op.runtime_attrs if dynamic else ()
-    if runtime:
-        from xdsl.dialects.builtin import UnitAttr
-
-        made.attributes["mge.runtime_attrs"] = UnitAttr()
-    block.add_op(made)
-    block.add_op(ReturnOp(*made.results))
-    made.verify()
     target = target or host_target()
-    kernel = compile_kernel(linalg_kernel(block, "k", target), target)
-    address = _LOADER.load(kernel)
+    fixed = tuple((k, _hashable(v)) for k, v in full.items() if k not in runtime)
+    signature = tuple(None if s is None else shrink(s) for s in (*specs, *outs))
+    key = (op, signature, fixed, dynamic, target)
+    if key not in _KERNELS:
+        block = Block(arg_types=[to_type(shrink(s)) for s in present])
+        args = iter(block.args)
+        operands = [None if s is None else next(args) for s in specs]
+        made = op.create_with_types(operands, full, [to_type(shrink(s)) for s in outs])
+        if runtime:
+            made.attributes["mge.runtime_attrs"] = UnitAttr()
+        block.add_op(made)
+        block.add_op(ReturnOp(*made.results))
+        made.verify()
+        kernel = compile_kernel(linalg_kernel(block, "k", target), target)
+        _KERNELS[key] = (_LOADER.load(kernel), kernel.num_dims)
+    address, num_dims = _KERNELS[key]
     inputs = [np.ascontiguousarray(a) for a in arrays if a is not None]
     results = [np.empty(s.shape, s.dtype) for s in outs]
     buffers = (ctypes.c_void_p * max(1, len(inputs) + len(results)))(
@@ -93,10 +98,16 @@ def compiled(
     for key in runtime:
         value = full[key]
         dims += list(value) if isinstance(value, tuple) else [value]
-    assert len(dims) == kernel.num_dims
+    assert len(dims) == num_dims
     table = (ctypes.c_int64 * max(1, len(dims)))(*dims)
     _KERNEL(address)(buffers, table, 0, 1)
     return results
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return (value.tobytes(), value.shape, value.dtype)
+    return repr(value) if isinstance(value, float) else value  # 0.0 and -0.0 differ
 
 
 def assert_close(

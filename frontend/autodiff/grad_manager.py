@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mgec.core import dispatch
+from mgec.core.dispatch import Tape
 from mgec.core.tensor import Tensor
 from mgec.errors import ArgumentError, DTypeError, GradientError, ShapeError
 
@@ -285,6 +286,8 @@ _MAX_IMPLICIT_ENTRIES = 100_000
 
 
 class _ImplicitTape(RecordedTape):
+    implicit = True
+
     def record(self, *args: Any) -> None:
         super().record(*args)
         if len(self.entries) > _MAX_IMPLICIT_ENTRIES:
@@ -310,7 +313,8 @@ def implicit_backward(loss: Tensor, params: Iterable[Tensor]) -> None:
             "or use GradManager",
         )
     tape = _implicit[0]
-    dispatch.state.tapes.remove(tape)
+    if tape in dispatch.state.tapes:
+        dispatch.state.tapes.remove(tape)
     _implicit.clear()
     try:
         wrt = list(params)
@@ -319,6 +323,12 @@ def implicit_backward(loss: Tensor, params: Iterable[Tensor]) -> None:
                 p.grad = grad if p.grad is None else p.grad + grad
     finally:
         _restart_implicit()
+
+
+def implicit_tapes() -> list[Tape]:
+    """The implicit tape, begun anew, if some optimizer needs it (a trace begins or ends)."""
+    _restart_implicit()
+    return list(_implicit)
 
 
 def _restart_implicit() -> None:

@@ -117,6 +117,8 @@ class Tensor:
             storage.as_array(array.dtype, array.shape)[...] = array
         self._spec = intern_spec(array.shape, array.dtype)
         self._storage = storage
+        if dispatch.state.tracer is not None:
+            dispatch.state.tracer.note_literal(self)
 
     @staticmethod
     def _make(storage: Any, spec: TensorSpec, device: Device | None) -> Tensor:

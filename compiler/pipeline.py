@@ -1,0 +1,127 @@
+"""The phases a graph goes through, as data.
+
+    trace -> graph -> kernels -> linalg|vector -> llvm -> object
+
+Each phase up to `kernels` is a list of passes over the graph; after it every kernel goes its
+own way. `--compile-to`, `--dump-phases-to` and the tests read this table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import VerifyException
+
+from mgec import config
+from mgec.compiler.graph_module import GraphModule
+from mgec.compiler.kernels.select import WHOLE
+from mgec.compiler.passes.canonicalize import CanonicalizePass
+from mgec.compiler.passes.decompose import DecomposePass
+from mgec.compiler.passes.eliminate_common_subexpressions import EliminateCommonSubexpressionsPass
+from mgec.compiler.passes.eliminate_dead_code import EliminateDeadCodePass
+from mgec.compiler.passes.fold_batch_norm import FoldBatchNormPass
+from mgec.compiler.passes.fold_constants import FoldConstantsPass
+from mgec.compiler.passes.form_kernels import FormKernelsPass
+from mgec.compiler.passes.plan_memory import PlanMemoryPass
+from mgec.errors import CompileError
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A named stage.
+
+    Attributes:
+        name: as in `--compile-to`.
+        passes: what runs to reach it.
+        sentence: what is true of the IR after it.
+    """
+
+    name: str
+    passes: tuple[ModulePass, ...]
+    sentence: str
+
+
+def graph_phases(*, optimize: bool = True) -> tuple[Phase, ...]:
+    """The phases of the graph.
+
+    Args:
+        optimize: False leaves out every pass that only makes code faster, and fuses nothing.
+    """
+    keep = tuple(sorted(WHOLE))
+    if not optimize:
+        graph: tuple[ModulePass, ...] = (DecomposePass(keep=keep),)
+    else:
+        graph = (
+            CanonicalizePass(),
+            EliminateCommonSubexpressionsPass(),
+            # While batch norm is still one op, so that it can be seen and folded into weights.
+            FoldBatchNormPass(),
+            # Composites that no template serves whole become primitives, which fuse.
+            DecomposePass(keep=keep),
+            FoldConstantsPass(),
+            CanonicalizePass(),
+            # Decomposed gradients repeat parts of the forward pass; this finds them.
+            EliminateCommonSubexpressionsPass(),
+            EliminateDeadCodePass(),
+        )
+    return (
+        Phase("trace", (), "the user's ops, in the user's order"),
+        Phase("graph", graph, "primitives and composites that a template serves whole"),
+        Phase(
+            "kernels",
+            (FormKernelsPass(fuse=optimize), PlanMemoryPass()),
+            "kernels, constants and reshapes; every value has a buffer",
+        ),
+    )
+
+
+KERNEL_PHASES = ("linalg", "vector", "llvm", "object")
+"""What each kernel goes through after the phases of the graph."""
+
+PHASES = ("trace", "graph", "kernels", *KERNEL_PHASES)
+
+
+def run_phases(
+    graph: GraphModule,
+    *,
+    optimize: bool = True,
+    until: str = "kernels",
+    observe: Callable[[str, str, float], None] | None = None,
+    after_phase: Callable[[str, GraphModule], None] | None = None,
+) -> None:
+    """Runs the graph phases in place.
+
+    Args:
+        graph: what to compile.
+        optimize: see `graph_phases`.
+        until: the last phase to run.
+        observe: called with (phase, pass, seconds) after every pass.
+        after_phase: called with (phase, graph) after every phase.
+
+    Raises:
+        CompileError: if a pass leaves invalid IR behind.
+    """
+    context = Context()
+    for phase in graph_phases(optimize=optimize):
+        for pass_ in phase.passes:
+            start = time.perf_counter()
+            pass_.apply(context, graph.module)
+            seconds = time.perf_counter() - start
+            if observe is not None:
+                observe(phase.name, pass_.name, seconds)
+            if config.debug >= 5:
+                config.get_logger().info("after %s:\n%s", pass_.name, graph.module)
+        try:
+            graph.module.verify()
+        except VerifyException as error:
+            raise CompileError(f"phase {phase.name} left invalid IR: {error}") from error
+        if config.debug >= 4:
+            config.get_logger().info("phase %s:\n%s", phase.name, graph.module)
+        if after_phase is not None:
+            after_phase(phase.name, graph)
+        if phase.name == until:
+            return

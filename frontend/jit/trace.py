@@ -13,9 +13,9 @@ import numpy as np
 
 from mgec import config
 from mgec.core import dispatch
-from mgec.core.tensor import Tensor
+from mgec.core.tensor import Tensor, intern_spec
 from mgec.errors import ArgumentError, TraceError
-from mgec.jit.tracer import TracedGraph, Tracer, add_constant
+from mgec.jit.tracer import Captured, Fetched, TracedGraph, Tracer, add_constant
 from mgec.runtime.memory import Storage
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -78,7 +78,8 @@ class trace:  # noqa: N801 - MegEngine's name
         self._as_const = capture_as_const
         self._record_only = record_only
         self._opt_level = opt_level
-        self._cache: dict[Any, _Compiled] = {}
+        self._cache: dict[Any, list[_Compiled]] = {}
+        self._fast: dict[tuple[int, ...], _Compiled] = {}
         self._last: _Compiled | None = None
         functools.update_wrapper(self, function)
 
@@ -86,11 +87,17 @@ class trace:  # noqa: N801 - MegEngine's name
         return self if instance is None else functools.partial(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        tracing = dispatch.state.tracer is not None
-        if not type(self).enabled or tracing:
+        state = dispatch.state
+        if state.tracer is not None or not trace.enabled:
             return self._function(*args, **kwargs)
+        if not kwargs and not state.tapes:
+            # The usual call: tensors only, nothing recording. No flattening, one lookup.
+            found = self._fast.get(tuple([id(getattr(a, "_spec", a)) for a in args]))
+            if found is not None and found.guard.holds():
+                self._last = found
+                return found.run(args)
         flat = _Flat(args, kwargs)
-        if _recording(flat.tensors):
+        if _recording():
             return self._function(*args, **kwargs)  # a gradient may be asked through it
         compiled = self._find(flat)
         if compiled is None:
@@ -99,7 +106,10 @@ class trace:  # noqa: N801 - MegEngine's name
                 return result
         if compiled.traced.reads or self._record_only:
             return self._function(*args, **kwargs)
-        return compiled.run(flat.tensors, self._opt_level)
+        compiled.executable(self._opt_level)
+        if not kwargs and len(flat.tensors) == len(args):
+            self._fast[tuple([id(a._spec) for a in args])] = compiled
+        return compiled.run(flat.tensors)
 
     def trace(self, *args: Any, **kwargs: Any) -> None:
         """Traces and compiles for these arguments without running anything."""
@@ -161,24 +171,26 @@ class trace:  # noqa: N801 - MegEngine's name
     # -- internals ---------------------------------------------------------------------------
 
     def _find(self, flat: _Flat) -> _Compiled | None:
-        found = self._cache.get(flat.key)
-        if found is None:
-            return None
-        self._last = found
-        return found if found.guard.holds() else None
+        for found in self._cache.get(flat.key, ()):
+            if found.guard.holds():
+                self._last = found
+                return found
+        return None
 
     def _trace(self, flat: _Flat, *, run: bool) -> tuple[_Compiled, Any]:
+        """Records the function. A graph that was recorded before keeps its compiled code."""
+        variants = self._cache.setdefault(flat.key, [])
         tracer = Tracer(
             flat.tensors,
-            symbolic=self._symbolic or not run,
+            symbolic=self._symbolic or not run or bool(variants),
             capture_as_const=self._as_const,
         )
         args, kwargs = flat.rebuild(tracer.args)
-        guard = _Guard(self._function, args, kwargs)
+        guard = _Guard(self._function)
         tracer.start()
         try:
             result = self._function(*args, **kwargs)
-            outputs = _Flat((result,), {}, what="result")
+            outputs = _Flat((result,), {})
         finally:
             tracer.stop()
         traced = tracer.finish(outputs.tensors)
@@ -191,9 +203,18 @@ class trace:  # noqa: N801 - MegEngine's name
             for t in traced.grads:
                 if t._grad is not None:
                     t._grad = _concrete(t._grad)
+        for known in variants:
+            if known.same_as(compiled):
+                compiled = known
+                compiled.guard = guard
+                break
+        else:
+            variants.append(compiled)
         guard.snapshot()
-        self._cache[flat.key] = compiled
         self._last = compiled
+        if tracer.symbolic and run and not self._symbolic:
+            compiled.executable(self._opt_level)
+            result = compiled.run(flat.tensors)
         return compiled, result
 
 
@@ -204,7 +225,7 @@ def _concrete(tensor: Tensor) -> Tensor:
     return Tensor._make(tensor._storage, tensor._spec, tensor._device)
 
 
-def _recording(tensors: Sequence[Tensor]) -> bool:
+def _recording() -> bool:
     """Whether some `GradManager` outside is recording."""
     return any(not getattr(tape, "implicit", False) for tape in dispatch.state.tapes)
 
@@ -217,14 +238,13 @@ class _Flat:
         key: hashable description of everything else, shapes and dtypes included.
     """
 
-    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any], what: str = "") -> None:
+    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self.tensors: list[Tensor] = []
         self._keep: list[Any] = []
         key: list[Any] = []
         self._args = [self._flatten(a, key) for a in args]
         self._kwargs = {k: self._flatten(v, key) for k, v in sorted(kwargs.items())}
         self.key = (len(args), tuple(sorted(kwargs)), *key)
-        del what
 
     def _flatten(self, value: Any, key: list[Any]) -> Any:
         if isinstance(value, np.ndarray):
@@ -248,6 +268,11 @@ class _Flat:
             self._keep.append(value)
             key.append(id(value))
         return value
+
+    @property
+    def items(self) -> list[Any]:
+        """The positional arguments, with a slot for each tensor."""
+        return self._args
 
     def rebuild(self, tensors: Sequence[Tensor]) -> tuple[list[Any], dict[str, Any]]:
         """The arguments with other tensors in the places of the first."""
@@ -275,15 +300,13 @@ class _Slot:
 class _Guard:
     """Python values that a traced function read: they must be the same at the next call."""
 
-    def __init__(
-        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         function = getattr(function, "__func__", function)
         code = getattr(function, "__code__", None)
-        self._cells = list(getattr(function, "__closure__", None) or ())
+        self._cells = [c for c in getattr(function, "__closure__", None) or ()]
         self._globals = getattr(function, "__globals__", {})
-        self._names = code.co_names if code is not None else ()
-        del args, kwargs
+        names = code.co_names if code is not None else ()
+        self._names = [n for n in names if n in self._globals]
         self._values: list[Any] = []
         self._epoch = -1
 
@@ -300,15 +323,17 @@ class _Guard:
         values: list[Any] = []
         for cell in self._cells:
             try:
-                value = cell.cell_contents
-            except ValueError:
-                continue
-            values.append((type(value), value) if isinstance(value, _PLAIN) else id(value))
+                values.append(_identity(cell.cell_contents))
+            except ValueError:  # not assigned yet
+                values.append(None)
         for name in self._names:
-            if name in self._globals:
-                value = self._globals[name]
-                values.append((type(value), value) if isinstance(value, _PLAIN) else id(value))
+            values.append(_identity(self._globals.get(name)))
         return values
+
+
+def _identity(value: Any) -> Any:
+    """What must not change about a Python value: plain values count, objects are looked at."""
+    return (value.__class__, value) if isinstance(value, _PLAIN) else id(value)
 
 
 def _module_epoch() -> int:
@@ -324,85 +349,100 @@ class _Compiled:
         self.guard = guard
         self._outputs = outputs
         self._executable: Any = None
-        self._opt_level = -1
+        self._text = ""
+
+    def same_as(self, other: _Compiled) -> bool:
+        """Whether another trace is the same computation on the same state."""
+        mine, theirs = self.traced, other.traced
+        return (
+            [id(c.tensor) for c in mine.captured] == [id(c.tensor) for c in theirs.captured]
+            and [id(t) for t in mine.updated] == [id(t) for t in theirs.updated]
+            and [id(t) for t in mine.grads] == [id(t) for t in theirs.grads]
+            and len(mine.fetched) == len(theirs.fetched)
+            and self.text == other.text
+        )
+
+    @property
+    def text(self) -> str:
+        """The graph as text."""
+        self._text = self._text or str(self.traced.graph.module)
+        return self._text
 
     def executable(self, opt_level: int) -> Any:
         """The compiled graph, compiled on first use."""
         if self._executable is None:
             from mgec.compiler.api import compile_graph
 
+            traced = self.traced
             compiled = compile_graph(
-                self.traced.graph.clone(), target=config.target, optimize=opt_level > 0
+                traced.graph.clone(), target=config.target, optimize=opt_level > 0
             )
-            self._executable = compiled.load()
-            self._specs = self._executable.output_specs
-            self._nbytes = [s.nbytes for s in self._specs]
-            block = self.traced.graph.main.body.block
-            order = {id(a): i for i, a in enumerate(block.args)}
-            n = self.traced.num_args
-            self._state: list[Any] = [None] * (len(block.args) - n)
-            for c in self.traced.captured:
-                self._state[order[id(c.value)] - n] = c
-            for f in self.traced.fetched:
-                self._state[order[id(f.value)] - n] = f
-            self._donations = self._executable.donations
+            executable = compiled.load()
+            specs = [intern_spec(*s) for s in executable.output_specs]
+            state: dict[int, Captured | Fetched] = {
+                id(item.value): item for item in (*traced.captured, *traced.fetched)
+            }
+            arguments = list(traced.graph.main.body.block.args)[traced.num_args :]
+            self._state = [state[id(a)] for a in arguments]
+            self._results = [
+                (spec, spec.nbytes, self._donor(source))
+                for spec, source in zip(specs, executable.donations, strict=True)
+            ]
+            self._plain = all(isinstance(a, _Slot) for a in self._outputs.items)
+            self._executable = executable
         return self._executable
 
-    def run(self, args: Sequence[Tensor], opt_level: int) -> Any:
+    def _donor(self, argument: int | None) -> Tensor | None:
+        if argument is None:
+            return None
+        item = self._state[argument - self.traced.num_args]
+        return item.tensor if isinstance(item, Captured) else None
+
+    def run(self, args: Sequence[Tensor]) -> Any:
         """Runs the graph: arguments in, results out, state updated."""
-        executable = self._executable or self.executable(opt_level)
         traced = self.traced
-        inputs = [a._storage.address for a in args]
+        addresses = [a._storage.address for a in args]
         keep: list[Any] = []
         for item in self._state:
-            if type(item).__name__ == "Captured":
-                if item.tensor._spec is not item.spec:
+            if isinstance(item, Captured):
+                tensor = item.tensor
+                if tensor._spec is not item.spec:
                     raise TraceError(
-                        f"a tensor of the graph changed from {item.spec} to {item.tensor._spec}",
+                        f"a tensor of the graph changed from {item.spec} to {tensor._spec}",
                         fix="keep the shape and dtype of parameters and state, or trace anew",
                     )
-                inputs.append(item.tensor._storage.address)
+                addresses.append(tensor._storage.address)
             else:
                 storage = Storage(item.spec.nbytes)
                 storage.as_array(item.spec.dtype, ())[...] = item.fetch()
                 keep.append(storage)
-                inputs.append(storage.address)
+                addresses.append(storage.address)
         storages: list[Any] = []
-        num_args = traced.num_args
-        for i, nbytes in enumerate(self._nbytes):
-            source = self._donations[i]
-            storage = None
-            if source is not None:
-                held = self._state[source - num_args].tensor._storage
-                # 3: the tensor's slot, our name, getrefcount's argument. Otherwise somebody
-                # else looks at the old value, which then must survive.
-                if sys.getrefcount(held) <= 3:
-                    storage = held
-            storages.append(storage or Storage(nbytes))
-        executable.run([*inputs, *[s.address for s in storages]])
+        for _, nbytes, donor in self._results:
+            # Two references: the tensor's slot and getrefcount's argument. With more, somebody
+            # else looks at the old value, which then must survive.
+            if donor is not None and sys.getrefcount(donor._storage) <= 2:
+                storage = donor._storage
+            else:
+                storage = Storage(nbytes)
+            storages.append(storage)
+            addresses.append(storage.address)
+        self._executable.run(addresses)
         n = traced.num_outputs
         device = args[0]._device if args else None
-        outputs = [
-            Tensor._make(s, spec, device)
-            for s, spec in zip(storages[:n], self._output_specs(), strict=True)
-        ]
-        for t, s in zip(traced.updated, storages[n:], strict=False):
-            t._storage = s
-        for t, s, spec in zip(
-            traced.grads, storages[n + len(traced.updated) :],
-            self._grad_specs(), strict=True,
-        ):  # fmt: skip
-            t._grad = Tensor._make(s, spec, t._device)
+        results = self._results
+        outputs = [Tensor._make(storages[i], results[i][0], device) for i in range(n)]
+        if len(storages) > n:
+            i = n
+            for t in traced.updated:
+                t._storage, t._spec = storages[i], results[i][0]
+                i += 1
+            for t in traced.grads:
+                t._grad = Tensor._make(storages[i], results[i][0], t._device)
+                i += 1
+        if n == 1 and self._plain:
+            return outputs[0]
         return self._outputs.rebuild(outputs)[0][0]
-
-    def _output_specs(self) -> list[Any]:
-        return [t._spec for t in self._outputs.tensors]
-
-    def _grad_specs(self) -> list[Any]:
-        from mgec.core.tensor import intern_spec
-
-        start = self.traced.num_outputs + len(self.traced.updated)
-        return [intern_spec(*s) for s in self._specs[start:]]
 
     def inference_graph(
         self, arg_names: Sequence[str] | None, output_names: Sequence[str] | None

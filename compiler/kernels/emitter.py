@@ -296,6 +296,30 @@ class KernelEmitter:
         self._depth -= 1
         self.line("}")
 
+    def choose(
+        self,
+        condition: str,
+        then: Callable[[], Sequence[Value]],
+        otherwise: Callable[[], Sequence[Value]],
+    ) -> list[Value]:
+        """Values from one of two branches."""
+        mark = len(self._lines)
+        self._depth += 1
+        first = then()
+        types = ", ".join(v.type for v in first)
+        self.line(f"scf.yield {', '.join(v.ref for v in first)} : {types}")
+        self._depth -= 1
+        result = self.fresh()
+        opening = f"{result}:{len(first)} = scf.if {condition} -> ({types}) {{"
+        self._lines.insert(mark, "  " * self._depth + opening)
+        self.line("} else {")
+        self._depth += 1
+        second = otherwise()
+        self.line(f"scf.yield {', '.join(v.ref for v in second)} : {types}")
+        self._depth -= 1
+        self.line("}")
+        return [Value(f"{result}#{i}", v.type) for i, v in enumerate(first)]
+
     # -- memory --------------------------------------------------------------------------
 
     def load_scalar(self, buffer: Buffer, at: Dim) -> Lane:

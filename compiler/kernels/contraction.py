@@ -1,0 +1,697 @@
+"""Template of contractions: matmul, convolution and its gradients, from their index maps.
+
+    for each unit (batch element, block of N, block of M):
+      for each block of K:
+        pack the panels of B [k][NR]              (unless B can be read, or came packed)
+        pack the panels of A [k][MR]              (unless one stride walks through its k)
+        for each panel, for each MR rows:
+          an MR x NR tile of accumulators, K innermost, one fused multiply-add per element
+          the epilogue on the accumulators, after the last block of K; store
+
+N is the part of the result that is contiguous in memory; the operand that knows those loops
+is B. Loops that would break that (the image of a batch in front of the channels) become
+batch loops that only one operand knows. Every element of the result is summed over k in
+order, so that results do not depend on how units are divided among threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, Size, Value, VectorLanes
+from mgec.compiler.kernels.operand import (
+    ONE,
+    ZERO,
+    NotApplicable,
+    Operand,
+    Product,
+    Walk,
+    merge,
+    operand,
+    product,
+    unit_stride,
+)
+from mgec.compiler.kernels.pack import Packer, Panels, Place
+from mgec.compiler.kernels.source import DimRef, KernelSource, Units
+from mgec.compiler.targets import Target
+from mgec.dialects.mge.contraction import AxisMap, ContractionMaps, Loop
+from mgec.dialects.mge.lane import Lane
+from mgec.dialects.mge.spec import FLOAT32, FLOAT64, DType
+
+
+@dataclass(frozen=True)
+class ContractionTiles:
+    """Block sizes of a contraction.
+
+    Attributes:
+        mr: rows of the register tile.
+        nv: vectors per row of the register tile.
+        kc: most k per block; the panels of one block stay in the second-level cache.
+        nc: most panels per block of N.
+        mc: most rows per block of M.
+        pack_a: width of A's panels.
+        direct_rows: up to how many rows B is read in place rather than packed.
+    """
+
+    mr: int
+    nv: int
+    kc: int = 1024
+    nc: int = 4
+    mc: int = 256
+    pack_a: int = 8
+    direct_rows: int = 31
+
+    @staticmethod
+    def for_target(target: Target) -> ContractionTiles:
+        """Tiles that fill the target's registers.
+
+        8 x 2 reaches 99% of peak with 32 registers (Zen 4, AVX-512) and 4 x 3 90% with 16
+        (AVX2); wider tiles gained nothing and cost compile time (benchmarks/kernels.py).
+        """
+        if target.vector_registers >= 32:
+            return ContractionTiles(mr=8, nv=2)
+        if target.has_fma:
+            return ContractionTiles(mr=4, nv=3, nc=6, pack_a=4)
+        return ContractionTiles(mr=4, nv=2, nc=16, pack_a=4)
+
+    def fit(self, m: Product, n: Product, batch: Product, lanes: int) -> ContractionTiles:
+        """These tiles, adapted to known sizes."""
+        tiles = self
+        if m.is_static and m.known:
+            rows = m.known
+            mr = -(-rows // -(-rows // self.mr))  # 49 rows are 7 x 7, not 6 x 8 + 1
+            nv = self.nv
+            if mr <= 2 and self.mr >= 8:
+                nv = 4 * self.nv // mr  # enough independent sums to hide the latency
+            if n.is_static:
+                nv = max(1, min(nv, -(-n.known // lanes)))
+            blocks = -(-rows // self.mc)
+            mc = -(-rows // blocks)
+            tiles = replace(tiles, mr=mr, nv=nv, mc=-(-mc // mr) * mr)
+            if n.is_static and batch.is_static:
+                # Few big units leave threads idle: aim for eight.
+                panels = -(-n.known // (nv * lanes))
+                others = max(1, blocks * batch.known)
+                nc = max(1, min(self.nc, panels * others // 8))
+                tiles = replace(tiles, nc=nc)
+        return tiles
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An operand of the epilogue.
+
+    Attributes:
+        dtype: dtype of an element.
+        present: for each axis of the result, whether the operand has it; it is dense over
+            those it has and broadcasts over the others.
+    """
+
+    dtype: DType
+    present: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What happens to a sum before it is stored.
+
+    Attributes:
+        extras: further operands.
+        outputs: dtypes of the results; all have the shape of the contraction's result.
+        body: one lane per result from the sum and one lane per extra.
+    """
+
+    extras: tuple[Extra, ...] = ()
+    outputs: tuple[DType, ...] = ()
+    body: Callable[[VectorLanes, Lane, Sequence[Lane]], Sequence[Lane]] = lambda b, acc, xs: [acc]
+
+
+def pack_b(matrix: np.ndarray[Any, Any], columns: int) -> np.ndarray[Any, Any]:
+    """Panels of a constant B, as `contraction_kernel(b_packed=True)` reads them.
+
+    Args:
+        matrix: B as [K, N].
+        columns: columns per panel: `panel_columns`.
+
+    Returns:
+        An array [ceil(N / columns), K, columns], zero in the columns beyond N.
+    """
+    depth, count = matrix.shape
+    panels = -(-count // columns)
+    padded = np.zeros((depth, panels * columns), matrix.dtype)
+    padded[:, :count] = matrix
+    return np.ascontiguousarray(padded.reshape(depth, panels, columns).transpose(1, 0, 2))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A contraction in the template's terms."""
+
+    a: str
+    batch: tuple[Loop, ...]
+    m: tuple[Loop, ...]
+    n: tuple[Loop, ...]
+    k: tuple[Loop, ...]
+
+
+def _plan(maps: ContractionMaps, out: Mapping[str, Product]) -> _Plan:
+    """Chooses the roles of the operands and which loops are contiguous in the result.
+
+    Args:
+        maps: the contraction.
+        out: stride of each loop in the result.
+
+    Raises:
+        NotApplicable: if no operand knows the result's contiguous loops.
+    """
+    def extent(loop: Loop) -> Product:
+        return Product.of(loop.extent)
+
+    sides = {"m": list(maps.of_kind("m")), "n": list(maps.of_kind("n"))}
+    n_kind = "n"
+    inner = {kind: _contiguous(loops, out) for kind, loops in sides.items()}
+    if not inner["n"] and inner["m"]:
+        n_kind = "m"
+    if not inner[n_kind]:
+        small = [loop for loop in maps.loops if loop.kind == "batch" and out[loop.name] == ONE]
+        if small or any(extent(loop) != ONE for loop in (*sides["m"], *sides["n"])):
+            raise NotApplicable("the result's fastest loop is a batch loop")
+    m_kind = "m" if n_kind == "n" else "n"
+    n = inner[n_kind]
+    batch = [*maps.of_kind("batch"), *(loop for loop in sides[n_kind] if loop not in n)]
+    return _Plan("lhs" if m_kind == "m" else "rhs", tuple(batch), tuple(sides[m_kind]),
+                 tuple(n), maps.of_kind("k"))  # fmt: skip
+
+
+def _contiguous(loops: Sequence[Loop], strides: Mapping[str, Product]) -> list[Loop]:
+    """The longest run of fastest loops that is contiguous in the result."""
+    expected, chosen = ONE, []
+    for loop in reversed(loops):
+        if Product.of(loop.extent) != ONE:
+            if strides[loop.name] != expected:
+                break
+            expected = expected.times(Product.of(loop.extent))
+        chosen.insert(0, loop)
+    return chosen if expected != ONE else []
+
+
+def contraction_kernel(
+    name: str,
+    target: Target,
+    maps: ContractionMaps,
+    lhs: Sequence[Size],
+    rhs: Sequence[Size],
+    out: Sequence[Size],
+    dtype: DType = FLOAT32,
+    *,
+    num_dims: int = 0,
+    epilogue: Epilogue | None = None,
+    b_packed: bool = False,
+    tiles: ContractionTiles | None = None,
+) -> KernelSource:
+    """A contraction by register tiles over packed panels.
+
+    Args:
+        name: symbol of the kernel.
+        target: what to compile for.
+        maps: loops and index maps; sizes are ints, `DimRef`s or products of these.
+        lhs: shape of the first operand.
+        rhs: shape of the second operand.
+        out: shape of the result.
+        dtype: float32 or float64, of operands and sums.
+        num_dims: how many entries the dims table has.
+        epilogue: what happens to a sum before it is stored.
+        b_packed: the operand in B's role comes as `pack_b` left it (static shapes only).
+        tiles: block sizes; by default from the target and the sizes.
+
+    Returns:
+        A kernel whose buffers are lhs, rhs, the extras, the outputs, and scratch if any.
+
+    Raises:
+        NotApplicable: if this template cannot serve the contraction.
+    """
+    return _Contraction(
+        name, target, maps, lhs, rhs, out, dtype, num_dims, epilogue or Epilogue(), b_packed, tiles
+    ).emit()
+
+
+def panel_columns(
+    target: Target, maps: ContractionMaps, out: Sequence[Size], dtype: DType = FLOAT32
+) -> tuple[str, int]:
+    """Which operand is B ("lhs" or "rhs") and how many columns its panels have."""
+    strides = _out_strides(maps, out)
+    plan = _plan(maps, strides)
+    tiles = ContractionTiles.for_target(target).fit(
+        *(product([Product.of(loop.extent) for loop in loops]) for loops in (plan.m, plan.n, plan.batch)),
+        target.lanes(dtype.itemsize),
+    )
+    return ("rhs" if plan.a == "lhs" else "lhs"), tiles.nv * target.lanes(dtype.itemsize)
+
+
+def _out_strides(maps: ContractionMaps, out: Sequence[Size]) -> dict[str, Product]:
+    extents = {loop.name: Product.of(loop.extent) for loop in maps.loops}
+    walks = operand(Buffer("", ""), out, maps.out, extents).walks
+    return {loop.name: walks[loop.name].flat if loop.name in walks else ZERO for loop in maps.loops}
+
+
+class _Contraction:
+    """The state of one emission."""
+
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        maps: ContractionMaps,
+        lhs: Sequence[Size],
+        rhs: Sequence[Size],
+        out: Sequence[Size],
+        dtype: DType,
+        num_dims: int,
+        epilogue: Epilogue,
+        b_packed: bool,
+        tiles: ContractionTiles | None,
+    ) -> None:
+        if dtype not in (FLOAT32, FLOAT64):
+            raise NotApplicable(f"sums of {dtype.name}")
+        if any(axis.is_masked for axis in maps.out):
+            raise NotApplicable("a masked result")
+        self.maps, self.dtype, self.epilogue, self.b_packed = maps, dtype, epilogue, b_packed
+        self.ty = "f32" if dtype == FLOAT32 else "f64"
+        self.k = k = KernelEmitter(name, target, num_dims)
+        self.b = VectorLanes(k, target.lanes(dtype.itemsize))
+        extents = {loop.name: Product.of(loop.extent) for loop in maps.loops}
+        self.out_strides = _out_strides(maps, out)
+        plan = self.plan = _plan(maps, self.out_strides)
+        self.out_shape = [Product.of(s) for s in out]
+
+        buffers = {"lhs": k.buffer(dtype), "rhs": k.buffer(dtype)}
+        shapes = {"lhs": lhs, "rhs": rhs}
+        axes = {"lhs": maps.lhs, "rhs": maps.rhs}
+        b_side = "rhs" if plan.a == "lhs" else "lhs"
+        self.a = operand(buffers[plan.a], shapes[plan.a], axes[plan.a], extents)
+        self.bop = operand(buffers[b_side], shapes[b_side], axes[b_side], extents)
+        self.extras = [k.buffer(x.dtype) for x in epilogue.extras]
+        self.output_dtypes = epilogue.outputs or (dtype,)
+        self.outputs = [k.buffer(d) for d in self.output_dtypes]
+
+        def size(loops: Sequence[Loop]) -> Product:
+            return product([extents[loop.name] for loop in loops])
+
+        self.m_size, self.n_size, self.k_size = size(plan.m), size(plan.n), size(plan.k)
+        self.batch_extents = [extents[loop.name] for loop in plan.batch]
+        base = tiles or ContractionTiles.for_target(target)
+        self.tiles = base.fit(self.m_size, self.n_size, product(self.batch_extents), self.b.width)
+
+        def walks(of: Operand, loops: Sequence[Loop]) -> list[Walk]:
+            return [of.walk(loop.name, extents[loop.name]) for loop in loops]
+
+        self.a_batch, self.b_batch = walks(self.a, plan.batch), walks(self.bop, plan.batch)
+        a_columns, a_depth = merge(walks(self.a, plan.m)), merge(walks(self.a, plan.k))
+        b_columns, b_depth = merge(walks(self.bop, plan.n)), merge(walks(self.bop, plan.k))
+        self.a_packed = not (
+            len(a_depth) == 1 and not a_depth[0].masked
+            and len(a_columns) == 1 and not a_columns[0].masked
+        )  # fmt: skip
+        rows = self.m_size
+        if not self.a_packed and self.k_size.is_static and self.k_size.known >= 1024:
+            # Rows a multiple of 4 KiB apart share one set of the first-level cache.
+            apart = a_columns[0].flat
+            self.a_packed = (
+                apart.is_static and apart.known * dtype.itemsize % 4096 == 0
+                and rows.is_static and rows.known >= 64 and self.n_size.is_static
+                and self.n_size.known >= 512
+            )  # fmt: skip
+        self.direct = (
+            not b_packed
+            and len(b_depth) == 1 and not b_depth[0].masked
+            and len(b_columns) == 1 and unit_stride(b_columns[0], self.bop.masked)
+            and not b_columns[0].masked
+            and rows.is_static and rows.known <= self.tiles.direct_rows
+        )  # fmt: skip
+        narrow = VectorLanes(k, self.tiles.pack_a)
+        self.a_pack = Packer(k, narrow, self.a, a_columns, a_depth)
+        self.b_pack = Packer(k, self.b, self.bop, b_columns, b_depth)
+        if self.a_packed and self.tiles.mr > self.tiles.pack_a:
+            raise NotApplicable("rows of the register tile exceed a packed panel")
+
+        self.kc = self.tiles.kc
+        if self.k_size.is_static:
+            blocks = max(1, -(-self.k_size.known // self.tiles.kc))
+            self.kc = max(1, -(-self.k_size.known // blocks))
+        self.one_k_block = self.k_size.is_static and self.k_size.known <= self.kc
+        if not self.one_k_block and self.output_dtypes[0] != dtype:
+            raise NotApplicable("partial sums need a result of the operands' dtype")
+        nr = self.tiles.nv * self.b.width
+        self.b_panels = Panels(Buffer("", self.ty), 0, nr, self.kc + self.b.width)
+        b_elements = 0 if self.direct or b_packed else self.b_panels.size * self.tiles.nc
+        self.a_panels = Panels(
+            Buffer("", self.ty), b_elements, self.tiles.pack_a, self.kc + self.tiles.pack_a
+        )
+        a_elements = 0
+        if self.a_packed:
+            a_elements = self.a_panels.size * -(-self.tiles.mc // self.tiles.mr)
+        self.scratch = (b_elements + a_elements) * dtype.itemsize
+        if self.scratch:
+            buffer = k.buffer(self.ty)
+            self.b_panels = replace(self.b_panels, buffer=buffer)
+            self.a_panels = replace(self.a_panels, buffer=buffer)
+
+    # -- loops over blocks -----------------------------------------------------------------
+
+    def emit(self) -> KernelSource:
+        """The kernel."""
+        k, t = self.k, self.tiles
+        m, n, depth = self.m_size.dim(k), self.n_size.dim(k), self.k_size.dim(k)
+        nr = self.b_panels.width
+        n_block = t.nc * nr
+        n_blocks, m_blocks = k.ceildiv(n, n_block), k.ceildiv(m, t.mc)
+        k_blocks = k.max(k.ceildiv(depth, self.kc), 1)
+        batch = [e.dim(k) for e in self.batch_extents]
+        nothing = Value(k.constant("-1", "index"), "index")
+
+        def unit(index: Dim, packed: list[Value]) -> list[Value]:
+            rest, m_block = k.div(index, m_blocks), k.rem(index, m_blocks)
+            batch_index, n_index = k.div(rest, n_blocks), k.rem(rest, n_blocks)
+            at = k.delinearize(batch_index, batch)
+            a_base = self.a_pack.join(
+                Place(self.a.base.dim(k), (0,) * len(self.a.masked)),
+                self.a_pack.place(self.a_batch, at),
+            )
+            b_base = self.b_pack.join(
+                Place(self.bop.base.dim(k), (0,) * len(self.bop.masked)),
+                self.b_pack.place(self.b_batch, at),
+            )
+            m_low, n_low = k.mul(m_block, t.mc), k.mul(n_index, n_block)
+            m_high = k.min(k.add(m_low, t.mc), m)
+            n_high = k.min(k.add(n_low, n_block), n)
+            if k_blocks == 1:
+                # What an earlier unit of this call packed serves this one too.
+                fresh_b = k.compare("ne", rest, packed[0].ref)
+                a_key = k.add(k.mul(self._a_batch_key(at), m_blocks), m_block)
+                fresh_a = k.compare("ne", a_key, packed[1].ref)
+                self._pack(b_base, n_low, n_high, 0, depth, "b", fresh_b)
+                self._pack(a_base, m_low, m_high, 0, depth, "a", fresh_a)
+                self._block(at, a_base, b_base, m_low, m_high, n_low, n_high, 0, depth)
+                return [Value(k.index(rest), "index"), Value(k.index(a_key), "index")]
+            with k.loop(0, k_blocks) as k_block:
+                k_low = k.mul(k_block, self.kc)
+                k_high = k.min(k.add(k_low, self.kc), depth)
+                self._pack(b_base, n_low, n_high, k_low, k_high, "b", None)
+                self._pack(a_base, m_low, m_high, k_low, k_high, "a", None)
+                self._block(at, a_base, b_base, m_low, m_high, n_low, n_high, k_low, k_high)
+            return packed
+
+        carried = [nothing, nothing]
+        if k_blocks == 1:
+            k.fold("%begin", "%end", 1, carried, unit)
+        else:
+            with k.loop("%begin", "%end") as index:
+                unit(index, carried)
+        flat = [f for e in self.batch_extents for f in e.factors]
+        units = Units((
+            (tuple(flat), 1),
+            (self.n_size.factors, n_block),
+            (self.m_size.factors, t.mc),
+        ))  # fmt: skip
+        flops = self.maps.flops if all(isinstance(x.extent, int) for x in self.maps.loops) else 0
+        return k.finish(units, scratch_bytes=self.scratch, template="contraction", flops=flops)
+
+    def _a_batch_key(self, at: Sequence[Dim]) -> Dim:
+        """A number that tells batch elements apart as far as A can."""
+        k = self.k
+        known = [
+            (i, e) for i, e, w in zip(at, self.batch_extents, self.a_batch, strict=True)
+            if w.flat.known or w.masked
+        ]  # fmt: skip
+        key: Dim = 0
+        for i, extent in known:
+            key = k.add(k.mul(key, extent.dim(k)), i)
+        return key
+
+    def _pack(
+        self, base: Place, low: Dim, high: Dim, k_low: Dim, k_high: Dim, side: str,
+        fresh: str | None,
+    ) -> None:  # fmt: skip
+        """Packs the panels of columns low..high, if this side is packed at all."""
+        k = self.k
+        if side == "b":
+            if self.direct or self.b_packed:
+                return
+            packer, panels, step = self.b_pack, self.b_panels, self.b_panels.width
+        else:
+            if not self.a_packed:
+                return
+            packer, panels, step = self.a_pack, self.a_panels, self.tiles.mr
+
+        def fill() -> None:
+            with k.loop(0, k.ceildiv(k.sub(high, low), step)) as i:
+                at = k.add(panels.base, k.mul(i, panels.size))
+                packer.panel(base, k.add(low, k.mul(i, step)), k_low, k_high, panels, at)
+
+        if fresh is None:
+            fill()
+            return
+        with k.when(fresh):
+            fill()
+
+    # -- tiles --------------------------------------------------------------------------------
+
+    def _block(
+        self, at: Sequence[Dim], a_base: Place, b_base: Place, m_low: Dim, m_high: Dim,
+        n_low: Dim, n_high: Dim, k_low: Dim, k_high: Dim,
+    ) -> None:  # fmt: skip
+        """All tiles of one block of M, N and K."""
+        k, nr = self.k, self.b_panels.width
+        full = k.add(n_low, k.round_down(k.sub(n_high, n_low), nr))
+
+        def panel(start: Dim, count: Dim | None) -> None:
+            tile = _Tile(self, at, a_base, b_base, start, count, n_low, m_low, k_low, k_high)
+            self._rows(tile, m_low, m_high)
+
+        static_n = self.n_size.is_static
+        if not static_n or self.n_size.known >= nr:
+            with k.loop(n_low, full, nr) as start:
+                panel(start, None)
+        if static_n:
+            rest = self.n_size.known % nr
+            if rest:
+                if self.n_size.known < nr:
+                    panel(n_low, rest)
+                    return
+                with k.when(k.compare("slt", full, n_high)):
+                    panel(full, rest)
+            return
+        with k.when(k.compare("slt", full, n_high)):
+            panel(full, k.sub(n_high, full))
+
+    def _rows(self, tile: _Tile, low: Dim, high: Dim) -> None:
+        """All rows of one panel."""
+        k, mr = self.k, self.tiles.mr
+        m = self.m_size
+        full = k.add(low, k.round_down(k.sub(high, low), mr))
+        if not m.is_static or m.known >= mr:
+            with k.loop(low, full, mr) as row:
+                tile.emit(row, mr)
+        if m.is_static:
+            rest = m.known % mr
+            if rest:
+                if isinstance(full, int):
+                    tile.emit(full, rest)
+                else:
+                    with k.when(k.compare("slt", full, high)):
+                        tile.emit(full, rest)
+            return
+        size = mr // 2 if mr & (mr - 1) == 0 else 1
+        while size:  # fewer than mr rows: a tile of 4, of 2, of 1
+            if size == 1 and mr & (mr - 1):
+                with k.loop(full, high) as row:
+                    tile.emit(row, 1)
+                return
+            following = k.add(full, k.round_down(k.sub(high, full), size))
+            with k.when(k.compare("slt", full, following)):
+                tile.emit(full, size)
+            full, size = following, size // 2
+
+
+class _Tile:
+    """The register tiles of one panel of B."""
+
+    def __init__(
+        self, owner: _Contraction, at: Sequence[Dim], a_base: Place, b_base: Place, start: Dim,
+        count: Dim | None, n_low: Dim, m_low: Dim, k_low: Dim, k_high: Dim,
+    ) -> None:  # fmt: skip
+        self.o, self.at, self.a_base, self.start, self.count = owner, at, a_base, start, count
+        self.m_low, self.k_low, self.k_high = m_low, k_low, k_high
+        k, b = owner.k, owner.b
+        self.vectors = owner.tiles.nv
+        if isinstance(count, int):
+            self.vectors = -(-count // b.width)
+        self.masks: list[str | None] = [None] * self.vectors
+        if count is not None:
+            for v in range(self.vectors):
+                whole = isinstance(count, int) and count >= (v + 1) * b.width
+                self.masks[v] = None if whole else b.mask(k.sub(count, v * b.width))
+        panels = owner.b_panels
+        if owner.direct:
+            self.b_step: Dim = owner.b_pack.depth[0].flat.dim(k)
+            self.b_at = k.add(b_base.flat, start, k.mul(k_low, self.b_step))
+            self.b_buffer = owner.bop.buffer
+        elif owner.b_packed:
+            self.b_step = panels.width
+            depth = owner.k_size.dim(k)
+            index = k.div(start, panels.width)
+            self.b_at = k.mul(k.add(k.mul(index, depth), k_low), panels.width)
+            self.b_buffer = owner.bop.buffer
+        else:
+            self.b_step = panels.width
+            index = k.div(k.sub(start, n_low), panels.width)
+            self.b_at = k.mul(index, panels.size)
+            self.b_buffer = panels.buffer
+
+    def emit(self, row: Dim, rows: int) -> None:
+        """One tile of `rows` rows from `row` on."""
+        o, k, b = self.o, self.o.k, self.o.b
+        places = [self._element(k.add(row, i)) for i in range(rows)]
+        outputs = [self._offset(place, o.out_strides) for place in places]
+        zero = b.value(b.constant(0, o.ty))
+        tile = [(r, v) for r in range(rows) for v in range(self.vectors)]
+        acc = [zero] * len(tile)
+        first_block = k.compare("eq", self.k_low, 0) if not o.one_k_block else None
+        if first_block is not None:
+
+            def previous() -> list[Value]:
+                return [
+                    b.value(b.load(o.outputs[0], k.add(outputs[r], v * b.width), self.masks[v]))
+                    for r, v in tile
+                ]
+
+            acc = k.choose(first_block, lambda: acc, previous)
+        a_at, a_buffer, a_step = self._a(row, rows)
+
+        def step(at_k: Dim, acc: list[Value]) -> list[Value]:
+            b_at = k.add(self.b_at, k.mul(at_k, self.b_step))
+            masks = self.masks if o.direct else [None] * self.vectors
+            columns = [
+                b.load(self.b_buffer, k.add(b_at, v * b.width), masks[v])
+                for v in range(self.vectors)
+            ]
+            moved = k.mul(at_k, a_step)
+            result: list[Value] = []
+            for r in range(rows):
+                scalar = b.load_splat(a_buffer, k.add(a_at[r], moved))
+                for v in range(self.vectors):
+                    old = Lane(acc[r * self.vectors + v].ref, o.ty)
+                    result.append(b.value(self._multiply_add(scalar, columns[v], old)))
+            return result
+
+        acc = k.fold(0, k.sub(self.k_high, self.k_low), 1, acc, step)
+        sums = [Lane(value.ref, o.ty) for value in acc]
+
+        def store_sums() -> None:
+            for (r, v), lane in zip(tile, sums, strict=True):
+                b.store(lane, o.outputs[0], k.add(outputs[r], v * b.width), self.masks[v])
+
+        def finish() -> None:
+            self._finish(tile, places, outputs, sums)
+
+        if not o.epilogue.outputs or o.one_k_block:
+            finish()
+            return
+        last = k.compare("eq", self.k_high, o.k_size.dim(k))
+        with k.when(last):
+            finish()
+        with k.otherwise():
+            store_sums()
+
+    def _multiply_add(self, x: Lane, y: Lane, z: Lane) -> Lane:
+        b = self.o.b
+        return b.op("math.fma", (x, y, z), z.ty) if b.has_fma else b.add(b.mul(x, y), z)
+
+    def _a(self, row: Dim, rows: int) -> tuple[list[Dim], Buffer, Dim]:
+        """Where each row of A begins, and how far one k moves."""
+        o, k = self.o, self.o.k
+        if o.a_packed:
+            panels = o.a_panels
+            index = k.div(k.sub(row, self.m_low), o.tiles.mr)
+            at = k.add(panels.base, k.mul(index, panels.size))
+            inside = k.sub(k.sub(row, self.m_low), k.mul(index, o.tiles.mr))
+            # A tile of a tail (4, 2, 1 rows) begins inside a panel.
+            return [k.add(at, inside, r) for r in range(rows)], panels.buffer, panels.width
+        step = o.a_pack.depth[0].flat.dim(k)
+        stride = o.a_pack.columns[0].flat.dim(k)
+        start = k.add(self.a_base.flat, k.mul(self.k_low, step))
+        return [k.add(start, k.mul(k.add(row, r), stride)) for r in range(rows)], o.a.buffer, step
+
+    def _element(self, row: Dim) -> dict[str, Dim]:
+        """The loop indices of a row, and of the panel's first column (under the n loops)."""
+        o, k, plan = self.o, self.o.k, self.o.plan
+        at = {loop.name: i for loop, i in zip(plan.batch, self.at, strict=True)}
+        m_sizes = [k.dim(loop.extent) for loop in plan.m]
+        at.update(zip((loop.name for loop in plan.m), k.delinearize(row, m_sizes), strict=True))
+        return at
+
+    def _offset(self, at: Mapping[str, Dim], strides: Mapping[str, Product]) -> Dim:
+        """The element of the result at a row and the panel's first column."""
+        k = self.o.k
+        moved = [k.mul(i, strides[name].dim(k)) for name, i in at.items()]
+        return k.add(self.start, *moved)
+
+    def _finish(
+        self,
+        tile: Sequence[tuple[int, int]],
+        places: Sequence[Mapping[str, Dim]],
+        outputs: Sequence[Dim],
+        sums: Sequence[Lane],
+    ) -> None:
+        o, k, b = self.o, self.o.k, self.o.b
+        loaders = [self._extra(x, buffer) for x, buffer in zip(o.epilogue.extras, o.extras, strict=True)]
+        for (r, v), lane in zip(tile, sums, strict=True):
+            extras = [load(places[r], v) for load in loaders]
+            for i, result in enumerate(o.epilogue.body(b, lane, extras)):
+                stored = b.op("arith.extui", (result,), "i8") if result.ty == "i1" else result
+                at = k.add(outputs[r], v * b.width)
+                b.store(stored, o.outputs[i], at, self.masks[v])
+
+    def _extra(self, extra: Extra, buffer: Buffer) -> Callable[[Mapping[str, Dim], int], Lane]:
+        """How to load one extra operand for a vector of the tile."""
+        o, k, b = self.o, self.o.k, self.o.b
+        strides: dict[str, Product] = {loop.name: ZERO for loop in o.maps.loops}
+        step = ONE
+        for axis, size, here in zip(
+            reversed(o.maps.out), reversed(o.out_shape), reversed(extra.present), strict=True
+        ):
+            if here:
+                for loop, coefficient in axis.terms:
+                    strides[loop] = Product.of(coefficient).times(step)
+                step = step.times(size)
+        n = [loop for loop in o.plan.n if Product.of(loop.extent) != ONE]
+        along = [strides[loop.name] for loop in n]
+        contiguous = along == [o.out_strides[loop.name] for loop in n] and bool(n)
+        if not contiguous and any(s != ZERO for s in along):
+            raise NotApplicable("an operand of the epilogue has part of the contiguous axes")
+        cache: dict[Any, Lane] = {}
+
+        def load(at: Mapping[str, Dim], v: int) -> Lane:
+            moved = [k.mul(i, strides[name].dim(k)) for name, i in at.items() if strides[name].known]
+            if contiguous:
+                where = k.add(self.start, *moved, v * b.width)
+                key: Any = (tuple(moved), v)
+                value = cache.get(key) or b.load(buffer, where, self.masks[v])
+            else:
+                where = k.add(*moved) if moved else 0
+                key = tuple(moved)
+                value = cache.get(key) or b.load_splat(buffer, where)
+            if not moved:  # the same for every row
+                cache[key] = value
+            return b.from_storage(value, extra.dtype)
+
+        return load
+
+
+def axis_maps(*loops: str) -> tuple[AxisMap, ...]:
+    """One axis per loop, in order; what a plain matrix has."""
+    return tuple(AxisMap.of(loop) for loop in loops)

@@ -16,6 +16,7 @@ import numpy as np
 
 from mgec import config
 from mgec.compiler.eager import EagerKernel, eager_kernel
+from mgec.compiler.kernels.region import collapse
 from mgec.core.promote import scalar
 from mgec.core.tensor import Tensor, intern_spec
 from mgec.device import Device
@@ -160,41 +161,6 @@ def _elementwise_plan(
     result = TensorSpec(shapes[-1], outputs[0].dtype)
     kernel = eager_kernel(op, inner, [result], attrs)
     return _kernel_plan(op, kernel, _sizes([*inner, result]), present, outputs)
-
-
-def collapse(
-    shapes: Sequence[tuple[int, ...]], out: tuple[int, ...]
-) -> list[tuple[int, ...]]:
-    """Merges dimensions that all operands step through alike.
-
-    Args:
-        shapes: operand shapes, broadcasting to `out`.
-        out: the result's shape.
-
-    Returns:
-        The merged shape of each operand (dimensions of size 1 where it broadcasts, () where
-        it does everywhere), then of the result.
-    """
-    rank = len(out)
-    full = [(1,) * (rank - len(s)) + tuple(s) for s in shapes]
-    patterns: list[tuple[bool, ...]] = []
-    sizes: list[int] = []
-    for axis, size in enumerate(out):
-        if size == 1:
-            continue
-        pattern = tuple(s[axis] != 1 for s in full)
-        if patterns and patterns[-1] == pattern:
-            sizes[-1] *= size
-        else:
-            patterns.append(pattern)
-            sizes.append(size)
-    merged: list[tuple[int, ...]] = []
-    for i in range(len(shapes)):
-        dims = tuple(
-            size if pattern[i] else 1 for size, pattern in zip(sizes, patterns, strict=True)
-        )
-        merged.append(() if not any(p[i] for p in patterns) else dims)
-    return [*merged, tuple(sizes)]
 
 
 def _sizes(specs: Sequence[TensorSpec]) -> list[int]:

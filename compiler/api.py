@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mgec.compiler.eager import load_kernel
 from mgec.compiler.graph_module import GraphModule
 from mgec.compiler.kernels.select import select_kernel
 from mgec.compiler.kernels.source import CompiledKernel
+from mgec.compiler.parallel import Job, compile_all
 from mgec.compiler.passes.form_kernels import root_of
 from mgec.compiler.passes.plan_memory import MemoryPlan, plan_memory, write_plan
 from mgec.compiler.pipeline import run_phases
@@ -26,7 +28,6 @@ from mgec.compiler.targets import Target, target_named
 from mgec.dialects.mge.constant import ConstantOp, WeightOp
 from mgec.dialects.mge.kernel import KernelOp
 from mgec.dialects.mge.spec import TensorSpec, from_type
-from mgec.errors import CompileError, MgecError
 from mgec.runtime.artifact import IOSpec, TargetBuild, TargetInfo, write_artifact
 from mgec.runtime.memory import Storage
 from mgec.runtime.program import BoundProgram, Program, Slot, Step
@@ -241,7 +242,8 @@ def _assemble(graph: GraphModule, target: Target) -> CompiledGraph:
     constants = _Constants(graph)
     num_inputs = len(block.args)
     arguments = {a: i for i, a in enumerate(block.args)}
-    fresh = 0
+    ops = [op for op in block.ops if isinstance(op, KernelOp)]
+    keys, code, fresh = compile_kernels(ops, target)
 
     def slot(value: SSAValue) -> Slot:
         root = root_of(value)
@@ -254,14 +256,11 @@ def _assemble(graph: GraphModule, target: Target) -> CompiledGraph:
             return Slot.arena(plan.offsets[root], nbytes)
         return Slot.constant(constants.offset(root), nbytes)
 
-    for op in block.ops:
-        if not isinstance(op, KernelOp):
-            continue
-        key, kernel, is_new = kernel_for(op, target)
+    for op, key in zip(ops, keys, strict=True):
+        kernel = code[key]
         if key not in index:
             index[key] = len(kernels)
             kernels.append(kernel)
-            fresh += is_new
         slots = [slot(v) for v in (*op.operands, *op.results)]
         if kernel.scratch_bytes:
             slots.append(Slot.scratch(0, kernel.scratch_bytes))
@@ -299,23 +298,36 @@ def _assemble(graph: GraphModule, target: Target) -> CompiledGraph:
     )
 
 
-def kernel_for(op: KernelOp, target: Target) -> tuple[str, CompiledKernel, bool]:
-    """The code of a kernel: its cache key, the kernel, and whether it was compiled just now."""
-    key = disk.kernel_key(canonical_text(op), target.key)
-    kernel = disk.load(key)
-    if kernel is not None:
-        return key, kernel, False
+def compile_kernels(
+    ops: Sequence[KernelOp], target: Target
+) -> tuple[list[str], dict[str, CompiledKernel], int]:
+    """Code for kernels: from the cache, or compiled now, each distinct one once.
+
+    Returns:
+        The cache key of each op, the code by key, and how many were compiled.
+    """
+    keys = [disk.kernel_key(canonical_text(op), target.key) for op in ops]
+    code: dict[str, CompiledKernel] = {}
+    jobs: dict[str, Job] = {}
+    names: dict[str, str] = {}
+    for op, key in zip(ops, keys, strict=True):
+        if key in code or key in jobs:
+            continue
+        if (kernel := disk.load(key)) is not None:
+            code[key] = kernel
+        else:
+            jobs[key] = partial(_compile_one, op, f"k{key[:16]}", target)
+            names[key] = f"{op.kernel_name.data} at {op.location}"
+    for key, kernel in compile_all(jobs, names).items():
+        disk.store(key, kernel)
+        code[key] = kernel
+    return keys, code, len(jobs)
+
+
+def _compile_one(op: KernelOp, name: str, target: Target) -> CompiledKernel:
     from mgec.compiler.codegen.llvm_backend import compile_kernel
 
-    try:
-        source = select_kernel(op.body.block, f"k{key[:16]}", target, op.in_place)
-        kernel = compile_kernel(source, target)
-    except MgecError as error:
-        if isinstance(error, CompileError):
-            error.values = [*error.values]
-        raise
-    disk.store(key, kernel)
-    return key, kernel, True
+    return compile_kernel(select_kernel(op.body.block, name, target, op.in_place), target)
 
 
 def canonical_text(op: KernelOp) -> str:

@@ -51,9 +51,13 @@ def load(key: str) -> CompiledKernel | None:
     if not config.cache:
         return None
     try:
-        data = _path(key).read_bytes()
+        return decode(_path(key).read_bytes())
     except OSError:
         return None
+
+
+def decode(data: bytes) -> CompiledKernel | None:
+    """A kernel from the bytes of `encode`; None if they are damaged."""
     if len(data) < 24 or data[:8] != _MAGIC:
         return None
     checksum, header_bytes = struct.unpack_from("<QQ", data, 8)
@@ -73,10 +77,8 @@ def load(key: str) -> CompiledKernel | None:
     )
 
 
-def store(key: str, kernel: CompiledKernel) -> None:
-    """Stores a kernel; failing to (a full disk, no permission) is not an error."""
-    if not config.cache:
-        return
+def encode(kernel: CompiledKernel) -> bytes:
+    """A kernel as bytes, with a checksum."""
     header = json.dumps(
         {
             "name": kernel.name,
@@ -89,14 +91,20 @@ def store(key: str, kernel: CompiledKernel) -> None:
         }
     ).encode()
     body = header + kernel.object_code
-    data = _MAGIC + struct.pack("<QQ", xxhash.xxh3_64(body).intdigest(), len(header)) + body
+    return _MAGIC + struct.pack("<QQ", xxhash.xxh3_64(body).intdigest(), len(header)) + body
+
+
+def store(key: str, kernel: CompiledKernel) -> None:
+    """Stores a kernel; failing to (a full disk, no permission) is not an error."""
+    if not config.cache:
+        return
     path = _path(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                file.write(encode(kernel))
             os.replace(temporary, path)
         except OSError:
             os.unlink(temporary)

@@ -1,3 +1,289 @@
-"""(to be written)"""
+"""Activation functions and other elementwise composites.
 
-OPS = ()
+Each one is a decomposition into the ops of `elementwise`, in float32 for the 16-bit
+floats. Where the gradient of the decomposition would be wrong (a kink that is not in the
+function) the op has a gradient rule of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, floor, isinf, isnan, pi, sqrt
+from typing import Any, cast
+
+import numpy as np
+
+from mgec.dialects.mge.composite import widen
+from mgec.dialects.mge.elementwise import NUMBERS, ElementwiseOp
+from mgec.dialects.mge.op import MgeOp, mge_op
+from mgec.dialects.mge.rules import decomposition, gradient, reference
+from mgec.dialects.mge.spec import FLOATS, DType, TensorSpec, is_float
+from mgec.errors import ArgumentError
+
+
+def _composite(op: type[MgeOp]) -> Callable[..., Any]:
+    """Registers a decomposition that works in the wide dtype; the result is cast back."""
+
+    def register(rule: Callable[..., Any]) -> Callable[..., Any]:
+        def decompose(b: Any, *operands: Any, **attrs: Any) -> Any:
+            dtype = b.spec(operands[0]).dtype
+            return b.cast(rule(b, *(widen(b, x) for x in operands), **attrs), dtype)
+
+        decomposition(op)(decompose)
+        return rule
+
+    return register
+
+
+def _define(
+    name: str,
+    operands: int,
+    doc: str,
+    dtypes: tuple[DType, ...],
+    ref: Callable[..., Any],
+    rule: Callable[..., Any],
+) -> type[MgeOp]:
+    """Makes the op class of one table row and registers its rules."""
+
+    def unary(inp: TensorSpec) -> TensorSpec:
+        return defined.infer_elementwise(inp)
+
+    def binary(lhs: TensorSpec, rhs: TensorSpec) -> TensorSpec:
+        return defined.infer_elementwise(lhs, rhs)
+
+    shapes = "any" if operands == 1 else "broadcast to each other"
+    fields = {
+        "__doc__": f"{doc}\n\n    Shapes: {shapes}. Dtypes: {', '.join(d.name for d in dtypes)}.",
+        "__module__": __name__,
+        "name": f"mge.{name}",
+        "dtypes": dtypes,
+        "infer": staticmethod(unary if operands == 1 else binary),
+    }
+    class_name = "".join(part.capitalize() for part in name.split("_")) + "Op"
+    defined = cast("type[ElementwiseOp]", mge_op(type(class_name, (ElementwiseOp,), fields)))
+    reference(defined)(ref)
+    _composite(defined)(rule)
+    return defined
+
+
+def _relu6(b: Any, x: Any) -> Any:
+    return b.minimum(b.relu(x), b.scalar(6, x))
+
+
+def _hard_sigmoid(b: Any, x: Any) -> Any:
+    return b.mul(_relu6(b, b.add(x, b.scalar(3, x))), b.scalar(1 / 6, x))
+
+
+def _log1p_exp_minus(b: Any, distance: Any) -> Any:
+    """log(1 + exp(-|distance|)), which never overflows."""
+    return b.log1p(b.exp(b.neg(b.abs(distance))))
+
+
+def _distance(b: Any, x: Any, y: Any) -> Any:
+    """x - y, and 0 where they are equal (infinities too)."""
+    return b.select(b.equal(x, y), b.scalar(0, x), b.sub(x, y))
+
+
+_ROWS: tuple[tuple[Any, ...], ...] = (
+    ("silu", 1, "x * sigmoid(x), also called swish.", FLOATS,
+     lambda x: x / (1 + np.exp(-x)), lambda b, x: b.mul(x, b.sigmoid(x))),
+    ("relu6", 1, "min(max(x, 0), 6).", FLOATS, lambda x: np.clip(x, 0, 6), _relu6),
+    ("hard_sigmoid", 1, "relu6(x + 3) / 6.", FLOATS,
+     lambda x: np.clip(x + 3, 0, 6) / 6, _hard_sigmoid),
+    ("hard_swish", 1, "x * relu6(x + 3) / 6.", FLOATS,
+     lambda x: x * np.clip(x + 3, 0, 6) / 6, lambda b, x: b.mul(x, _hard_sigmoid(b, x))),
+    ("softplus", 1, "log(1 + exp(x)), without overflow.", FLOATS,
+     lambda x: np.logaddexp(0, x),
+     lambda b, x: b.add(b.relu(x), _log1p_exp_minus(b, x))),
+    ("log_sigmoid", 1, "log(sigmoid(x)), without overflow.", FLOATS,
+     lambda x: -np.logaddexp(0, -x),
+     lambda b, x: b.sub(b.minimum(x, b.scalar(0, x)), _log1p_exp_minus(b, x))),
+    ("logaddexp", 2, "log(exp(x) + exp(y)), without overflow.", FLOATS, np.logaddexp,
+     lambda b, x, y: b.add(b.maximum(x, y), _log1p_exp_minus(b, _distance(b, x, y)))),
+    ("square", 1, "x * x; integers wrap.", NUMBERS, np.square, lambda b, x: b.mul(x, x)),
+    ("reciprocal", 1, "1 / x.", FLOATS, lambda x: 1 / x,
+     lambda b, x: b.div(b.scalar(1, x), x)),
+    ("prelu", 2, "x where x > 0, elsewhere x times a learned slope that broadcasts.", FLOATS,
+     lambda x, slope: np.where(x > 0, x, x * slope),
+     lambda b, x, slope: b.select(b.greater(x, b.scalar(0, x)), x, b.mul(x, slope))),
+)  # fmt: skip
+
+ROWS = tuple(_define(*row) for row in _ROWS)
+_BY_NAME = {op.name: op for op in ROWS}
+
+
+@gradient(_BY_NAME["mge.softplus"])
+def _softplus_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any]:
+    return (b.mul(d_out, b.sigmoid(call.inputs[0])),)
+
+
+@gradient(_BY_NAME["mge.log_sigmoid"])
+def _log_sigmoid_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any]:
+    return (b.mul(d_out, b.sigmoid(b.neg(call.inputs[0]))),)
+
+
+@gradient(_BY_NAME["mge.logaddexp"])
+def _logaddexp_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, ...]:
+    """Each operand's share is its softmax weight."""
+    distance = _distance(b, *call.inputs)
+    shares = (b.sigmoid(distance), b.sigmoid(b.neg(distance)))
+    return tuple(
+        b.sum_to(b.mul(d_out, share), spec.shape) if needed else None
+        for share, spec, needed in zip(shares, call.specs, call.needs, strict=True)
+    )
+
+
+# -- with attributes -----------------------------------------------------------------------
+
+
+@mge_op
+class GeluOp(ElementwiseOp):
+    """x times the normal distribution function of x, exactly or by its tanh approximation.
+
+    Shapes: any. Dtypes: the floats.
+    """
+
+    name = "mge.gelu"
+    dtypes = FLOATS
+
+    @staticmethod
+    def infer(inp: TensorSpec, *, approximate: bool = False) -> TensorSpec:
+        return GeluOp.infer_elementwise(inp)
+
+
+@reference(GeluOp)
+def _gelu_reference(inp: Any, *, approximate: bool) -> Any:
+    if approximate:
+        return 0.5 * inp * (1 + np.tanh(sqrt(2 / pi) * (inp + 0.044715 * inp**3)))
+    from math import erf
+
+    return 0.5 * inp * (1 + np.frompyfunc(erf, 1, 1)(inp / sqrt(2)).astype(np.float64))
+
+
+@_composite(GeluOp)
+def _gelu(b: Any, x: Any, *, approximate: bool) -> Any:
+    half = b.mul(x, b.scalar(0.5, x))
+    if not approximate:
+        inner = b.erf(b.mul(x, b.scalar(1 / sqrt(2), x)))
+    else:
+        # Beyond 10 tanh is 1; without the clip its gradient would be 0 * inf far out.
+        near = b.minimum(b.maximum(x, b.scalar(-10, x)), b.scalar(10, x))
+        scale = sqrt(2 / pi)
+        cubic = b.add(b.scalar(scale, x), b.mul(b.scalar(scale * 0.044715, x), b.mul(near, near)))
+        inner = b.tanh(b.mul(near, cubic))
+    return b.mul(half, b.add(inner, b.scalar(1, x)))
+
+
+@mge_op
+class LeakyReluOp(ElementwiseOp):
+    """x where x > 0, elsewhere x * negative_slope.
+
+    Shapes: any. Dtypes: the floats.
+    """
+
+    name = "mge.leaky_relu"
+    dtypes = FLOATS
+
+    @staticmethod
+    def infer(inp: TensorSpec, *, negative_slope: float = 0.01) -> TensorSpec:
+        return LeakyReluOp.infer_elementwise(inp)
+
+
+@reference(LeakyReluOp)
+def _leaky_relu_reference(inp: Any, *, negative_slope: float) -> Any:
+    return np.where(inp > 0, inp, inp * negative_slope)
+
+
+@_composite(LeakyReluOp)
+def _leaky_relu(b: Any, x: Any, *, negative_slope: float) -> Any:
+    return b.select(b.greater(x, b.scalar(0, x)), x, b.mul(x, b.scalar(negative_slope, x)))
+
+
+@mge_op
+class EluOp(ElementwiseOp):
+    """x where x > 0, elsewhere alpha * (exp(x) - 1).
+
+    Shapes: any. Dtypes: the floats.
+    """
+
+    name = "mge.elu"
+    dtypes = FLOATS
+
+    @staticmethod
+    def infer(inp: TensorSpec, *, alpha: float = 1.0) -> TensorSpec:
+        return EluOp.infer_elementwise(inp)
+
+
+@reference(EluOp)
+def _elu_reference(inp: Any, *, alpha: float) -> Any:
+    return np.where(inp > 0, inp, alpha * np.expm1(inp))
+
+
+@_composite(EluOp)
+def _elu(b: Any, x: Any, *, alpha: float) -> Any:
+    zero = b.scalar(0, x)
+    below = b.expm1(b.minimum(x, zero))  # no overflow in the branch that is not taken
+    return b.select(b.greater(x, zero), x, b.mul(below, b.scalar(alpha, x)))
+
+
+@mge_op
+class ClipOp(ElementwiseOp):
+    """x moved to the nearest value in [lower, upper]; an absent bound does not bound.
+
+    The gradient is 1 inside and at a bound, 0 outside. Integers keep within the integers
+    between the bounds.
+
+    Shapes: any. Dtypes: any number.
+    """
+
+    name = "mge.clip"
+    dtypes = NUMBERS
+
+    @staticmethod
+    def infer(
+        inp: TensorSpec, *, lower: float | None = None, upper: float | None = None
+    ) -> TensorSpec:
+        if lower is None and upper is None:
+            raise ArgumentError("clip: neither lower nor upper is given", fix="give one or both")
+        for key, bound in (("lower", lower), ("upper", upper)):
+            if bound is not None and isnan(bound):
+                raise ArgumentError(f"clip: {key} is nan", fix=f"give a number for {key}")
+        if lower is not None and upper is not None and lower > upper:
+            raise ArgumentError(
+                f"clip: lower is {lower} but upper is {upper}", fix="swap the two bounds"
+            )
+        return ClipOp.infer_elementwise(inp)
+
+
+def _bound(value: float, dtype: DType, *, lower: bool) -> float:
+    """The bound in `dtype`: an integer one is the next integer inside, moved into range."""
+    if is_float(dtype):
+        return value
+    info = np.iinfo(cast("Any", dtype))
+    if isinf(value):
+        return info.max if value > 0 else info.min
+    return min(max(ceil(value) if lower else floor(value), info.min), info.max)
+
+
+@reference(ClipOp)
+def _clip_reference(inp: Any, *, lower: float | None, upper: float | None) -> Any:
+    if inp.dtype.kind == "f":
+        return np.clip(inp, lower, upper)
+    low = -np.inf if lower is None else np.ceil(lower)
+    high = np.inf if upper is None else np.floor(upper)
+    info = np.iinfo(inp.dtype)
+    exact = [int(min(max(int(v), low), high, info.max)) for v in inp.reshape(-1)]
+    return np.array([max(v, info.min) for v in exact], inp.dtype).reshape(inp.shape)
+
+
+@_composite(ClipOp)
+def _clip(b: Any, x: Any, *, lower: float | None, upper: float | None) -> Any:
+    dtype = b.spec(x).dtype
+    if lower is not None:
+        x = b.maximum(x, b.scalar(_bound(lower, dtype, lower=True), x))
+    if upper is not None:
+        x = b.minimum(x, b.scalar(_bound(upper, dtype, lower=False), x))
+    return x
+
+
+OPS = (*ROWS, GeluOp, LeakyReluOp, EluOp, ClipOp)

@@ -186,6 +186,22 @@ class LinalgBuilder:
             return max(a, b)
         return self._index_op("arith.maxsi", a, b)
 
+    def minimum(self, a: Dim, b: Dim) -> Dim:
+        """The smaller of a and b, which may be negative."""
+        if isinstance(a, int) and isinstance(b, int):
+            return min(a, b)
+        return self._index_op("arith.minsi", a, b)
+
+    def log2_ceil(self, size: Dim) -> Dim:
+        """How often 1 must be doubled to reach `size`; 0 for sizes 0 and 1."""
+        if isinstance(size, int):
+            return max(size - 1, 0).bit_length()
+        last = Lane(self.index(self.maximum(self.sub(size, 1), 0)), "index")
+        wide = self.lanes.op("arith.index_cast", [last], "i64")
+        zeros = self.lanes.op("math.ctlz", [wide], "i64")
+        bits = self.lanes.sub(self.lanes.constant(64, "i64"), zeros)
+        return self.lanes.op("arith.index_cast", [bits], "index").ref
+
     def clamp(self, index: Dim, size: Dim) -> Dim:
         """`index` moved into [0, size), so that a masked read stays inside its buffer."""
         low = self._index_op("arith.maxsi", index, 0)
@@ -452,6 +468,30 @@ class LinalgBuilder:
             return loop.results[0]
 
         return nest([], value)
+
+    def iterate(
+        self,
+        count: Dim,
+        lanes: Sequence[Lane],
+        body: Callable[[list[Lane]], Sequence[Lane]],
+    ) -> list[Lane]:
+        """Runs `body` `count` times on lanes, inside the body of another loop.
+
+        Args:
+            count: number of steps.
+            lanes: the values of the first step.
+            body: called as body(lanes); returns the lanes of the next step.
+        """
+        types = [_TYPES[lane.ty] for lane in lanes]
+        block = Block(arg_types=[_TYPES["index"], *types])
+        zero, bound, one = self.index(0), self.index(count), self.index(1)
+        with self._inside(block):
+            current = [Lane(a, x.ty) for a, x in zip(block.args[1:], lanes, strict=True)]
+            following = body(current)
+            self.insert(scf.YieldOp(*(lane.ref for lane in following)))
+        loop = scf.ForOp(zero, bound, one, [lane.ref for lane in lanes], Region(block))
+        self.insert(loop)
+        return [Lane(r, x.ty) for r, x in zip(loop.results, lanes, strict=True)]
 
     def place(
         self,

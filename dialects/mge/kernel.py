@@ -242,9 +242,7 @@ class YieldOp(IRDLOperation):
         return made
 
 
-def _check_types(
-    what: str, have: Sequence[Attribute], of: str, want: Sequence[Attribute]
-) -> None:
+def _check_types(what: str, have: Sequence[Attribute], of: str, want: Sequence[Attribute]) -> None:
     if len(have) != len(want):
         raise VerifyException(f"mge.kernel: {len(have)} {what}s for {len(want)} {of}s")
     for i, (a, b) in enumerate(zip(have, want, strict=True)):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from xdsl.context import Context
 from xdsl.dialects.func import ReturnOp
 from xdsl.ir import SSAValue
 
@@ -20,10 +21,11 @@ from mgec.compiler.eager import load_kernel
 from mgec.compiler.graph_module import GraphModule
 from mgec.compiler.kernels.select import select_kernel
 from mgec.compiler.kernels.source import CompiledKernel
+from mgec.compiler.loading import graph_text, used_weights
 from mgec.compiler.parallel import Job, compile_all
 from mgec.compiler.passes.form_kernels import root_of
 from mgec.compiler.passes.plan_memory import MemoryPlan, plan_memory, write_plan
-from mgec.compiler.pipeline import run_phases
+from mgec.compiler.pipeline import PHASES, graph_phases, run_phases
 from mgec.compiler.targets import Target, target_named
 from mgec.dialects.mge.constant import ConstantOp, WeightOp
 from mgec.dialects.mge.kernel import KernelOp
@@ -63,7 +65,10 @@ class CompiledGraph:
         plan: the memory plan.
         seconds: compile time by phase.
         text: the IR after kernel formation.
-        source_text: the IR as it was given, if it was asked for.
+        source_text: the IR of the phase `graph` with its locations, if it was asked for: what
+            an artifact can be compiled from again.
+        source_weights: the arrays that `source_text` refers to by key.
+        weight_offsets: where those of them that the program reads lie in `weights`.
     """
 
     target: Target
@@ -80,6 +85,10 @@ class CompiledGraph:
     seconds: dict[str, float] = field(default_factory=dict)
     text: str = ""
     source_text: str = ""
+    source_weights: dict[str, np.ndarray[Any, Any]] = field(
+        default_factory=dict[str, "np.ndarray[Any, Any]"]
+    )
+    weight_offsets: dict[str, int] = field(default_factory=dict[str, int])
     compiled_kernels: int = 0
 
     def load(self) -> Executable:
@@ -91,6 +100,7 @@ class CompiledGraph:
         from mgec.compiler.codegen.link import link_shared
 
         code = link_shared(self.kernels, self.target)
+        weights, offsets = self._with_source_weights()
         info = TargetInfo(
             name=self.target.name,
             triple=self.target.triple,
@@ -104,10 +114,28 @@ class CompiledGraph:
             name=name,
             inputs=[_io(n, s) for n, s in zip(self.input_names, self.input_specs, strict=True)],
             outputs=[_io(n, s) for n, s in zip(self.output_names, self.output_specs, strict=True)],
-            builds=[TargetBuild(info, self.program, code, self.weights)],
+            builds=[
+                TargetBuild(
+                    info, replace(self.program, constants_bytes=len(weights)), code, weights
+                )
+            ],
             graph=self.source_text or None,
-            info=self.report(),
+            info={**self.report(), "weights": offsets},
         )
+
+    def _with_source_weights(self) -> tuple[bytes, dict[str, int]]:
+        """The weights section, and where in it each array of the source lies.
+
+        Arrays that the program does not read as they are (packed, folded) come at its end.
+        """
+        offsets = dict(self.weight_offsets)
+        section = bytearray(self.weights)
+        for key, array in self.source_weights.items():
+            if key not in offsets:
+                section += bytes(-len(section) % _ALIGNMENT)
+                offsets[key] = len(section)
+                section += np.ascontiguousarray(array).tobytes()
+        return bytes(section), {key: offsets[key] for key in self.source_weights}
 
     def report(self) -> dict[str, Any]:
         """What `mgec inspect` shows: per step its kernel, template, FLOPs and line."""
@@ -171,6 +199,7 @@ def compile_graph(
     target: str | Target = "host",
     optimize: bool = True,
     keep_source: bool = False,
+    since: str = "trace",
     observe: Callable[[str, str, float], None] | None = None,
     after_phase: Callable[[str, GraphModule], None] | None = None,
 ) -> CompiledGraph:
@@ -180,7 +209,8 @@ def compile_graph(
         graph: what to compile.
         target: a target or its name.
         optimize: False runs no optimization, for debugging.
-        keep_source: remember the IR as it was given, for the artifact.
+        keep_source: remember the IR of the phase `graph`, for the artifact.
+        since: the phase that `graph` is a dump of; the phases up to it do not run.
         observe: called with (phase, pass, seconds).
         after_phase: called with (phase, graph).
 
@@ -189,7 +219,13 @@ def compile_graph(
     """
     found = target if isinstance(target, Target) else target_named(target)
     seconds: dict[str, float] = {}
-    source_text = str(graph.module) if keep_source else ""
+    source: list[tuple[str, dict[str, np.ndarray[Any, Any]]]] = []
+
+    def keep(phase: str, graph: GraphModule) -> None:
+        if keep_source and phase == max(since, "graph", key=PHASES.index):
+            source.append((graph_text(graph), used_weights(graph)))
+        if after_phase is not None:
+            after_phase(phase, graph)
 
     def note(phase: str, name: str, elapsed: float) -> None:
         seconds[phase] = seconds.get(phase, 0.0) + elapsed
@@ -197,12 +233,16 @@ def compile_graph(
             observe(phase, name, elapsed)
 
     names = graph.input_names, graph.output_names
-    run_phases(graph, optimize=optimize, observe=note, after_phase=after_phase)
+    if since == "trace":
+        run_phases(graph, optimize=optimize, observe=note, after_phase=keep)
+    else:
+        _run_later_phases(graph, since, optimize=optimize, observe=note, after_phase=keep)
     start = time.perf_counter()
     compiled = _assemble(graph, found)
     seconds["object"] = time.perf_counter() - start
     compiled.seconds = seconds
-    compiled.source_text = source_text
+    if source:
+        compiled.source_text, compiled.source_weights = source[0]
     compiled.input_names, compiled.output_names = names
     if config.debug >= 1:
         config.get_logger().info(
@@ -215,6 +255,27 @@ def compile_graph(
     return compiled
 
 
+def _run_later_phases(
+    graph: GraphModule,
+    since: str,
+    *,
+    optimize: bool,
+    observe: Callable[[str, str, float], None],
+    after_phase: Callable[[str, GraphModule], None],
+) -> None:
+    """Runs what is left of the graph phases for a dump of the phase `since`."""
+    phases = graph_phases(optimize=optimize)
+    position = [phase.name for phase in phases].index(since)
+    after_phase(since, graph)
+    for phase in phases[position + 1 :]:
+        for pass_ in phase.passes:
+            start = time.perf_counter()
+            pass_.apply(Context(), graph.module)
+            observe(phase.name, pass_.name, time.perf_counter() - start)
+        graph.module.verify()
+        after_phase(phase.name, graph)
+
+
 def compile_to_file(
     graph: GraphModule,
     path: str | Path,
@@ -222,9 +283,10 @@ def compile_to_file(
     target: str = "host",
     optimize: bool = True,
     name: str = "main",
+    since: str = "trace",
 ) -> CompiledGraph:
     """Compiles a graph and writes it as an artifact; see `compile_graph`."""
-    compiled = compile_graph(graph, target=target, optimize=optimize, keep_source=True)
+    compiled = compile_graph(graph, target=target, optimize=optimize, keep_source=True, since=since)
     compiled.write(path, name=name)
     return compiled
 
@@ -293,6 +355,7 @@ def _assemble(graph: GraphModule, target: Target) -> CompiledGraph:
         output_specs=graph.output_specs,
         donations=donations,
         plan=plan,
+        weight_offsets=constants.keys,
         text=str(graph.module) if config.debug >= 3 else "",
         compiled_kernels=fresh,
     )
@@ -354,6 +417,7 @@ class _Constants:
         self._graph = graph
         self._offsets: dict[SSAValue, int] = {}
         self._arrays: list[tuple[int, np.ndarray[Any, Any]]] = []
+        self.keys: dict[str, int] = {}
         self.size = 0
 
     def offset(self, value: SSAValue) -> int:
@@ -367,6 +431,8 @@ class _Constants:
             assert isinstance(owner, WeightOp), f"{value} has no buffer"
             array = self._graph.weights[str(owner.attrs["key"])]
         offset = self.size
+        if isinstance(owner, WeightOp):
+            self.keys[str(owner.attrs["key"])] = offset
         self._offsets[value] = offset
         self._arrays.append((offset, array))
         self.size = -(-(offset + max(1, array.nbytes)) // _ALIGNMENT) * _ALIGNMENT

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mgec import config
+from mgec.compiler.graph_module import GraphModule
 from mgec.core import dispatch
 from mgec.core.tensor import Tensor, intern_spec
 from mgec.errors import ArgumentError, TraceError
@@ -146,14 +147,9 @@ class trace:  # noqa: N801 - MegEngine's name
             TraceError: if nothing has been traced yet.
         """
         del ignored
-        if self._last is None:
-            raise TraceError(
-                "dump: the function has not been traced yet",
-                fix="call it once, or call .trace(...) with example inputs",
-            )
         from mgec.compiler.api import compile_to_file
 
-        graph = self._last.inference_graph(arg_names, output_names)
+        graph = self.inference_graph(arg_names, output_names)
         compile_to_file(
             graph,
             file,
@@ -161,6 +157,32 @@ class trace:  # noqa: N801 - MegEngine's name
             optimize=optimize_for_inference,
             name=self._function.__name__,
         )
+
+    def inference_graph(
+        self,
+        arg_names: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
+    ) -> GraphModule:
+        """The graph of the last trace as `dump` compiles it: tensors from outside are constants.
+
+        Args:
+            arg_names: as for `dump`.
+            output_names: as for `dump`.
+
+        Raises:
+            TraceError: if nothing has been traced yet.
+        """
+        if self._last is None:
+            raise TraceError(
+                "dump: the function has not been traced yet",
+                fix="call it once, or call .trace(...) with example inputs",
+            )
+        return self._last.inference_graph(arg_names, output_names)
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether there is a last trace."""
+        return self._last is not None
 
     def graph_text(self) -> str:
         """The graph of the last trace as `mge` IR text, before any pass."""

@@ -168,6 +168,7 @@ def _plan(maps: ContractionMaps, out: Mapping[str, Product]) -> _Plan:
     Raises:
         NotApplicable: if no operand knows the result's contiguous loops.
     """
+
     def extent(loop: Loop) -> Product:
         return Product.of(loop.extent)
 
@@ -246,7 +247,10 @@ def panel_columns(
     strides = _out_strides(maps, out)
     plan = _plan(maps, strides)
     tiles = ContractionTiles.for_target(target).fit(
-        *(product([Product.of(loop.extent) for loop in loops]) for loops in (plan.m, plan.n, plan.batch)),
+        *(
+            product([Product.of(loop.extent) for loop in loops])
+            for loops in (plan.m, plan.n, plan.batch)
+        ),
         target.lanes(dtype.itemsize),
     )
     return ("rhs" if plan.a == "lhs" else "lhs"), tiles.nv * target.lanes(dtype.itemsize)
@@ -648,7 +652,9 @@ class _Tile:
         sums: Sequence[Lane],
     ) -> None:
         o, k, b = self.o, self.o.k, self.o.b
-        loaders = [self._extra(x, buffer) for x, buffer in zip(o.epilogue.extras, o.extras, strict=True)]
+        loaders = [
+            self._extra(x, buffer) for x, buffer in zip(o.epilogue.extras, o.extras, strict=True)
+        ]
         for (r, v), lane in zip(tile, sums, strict=True):
             extras = [load(places[r], v) for load in loaders]
             for i, result in enumerate(o.epilogue.body(b, lane, extras)):
@@ -676,7 +682,9 @@ class _Tile:
         cache: dict[Any, Lane] = {}
 
         def load(at: Mapping[str, Dim], v: int) -> Lane:
-            moved = [k.mul(i, strides[name].dim(k)) for name, i in at.items() if strides[name].known]
+            moved = [
+                k.mul(i, strides[name].dim(k)) for name, i in at.items() if strides[name].known
+            ]
             if contiguous:
                 where = k.add(self.start, *moved, v * b.width)
                 key: Any = (tuple(moved), v)

@@ -268,7 +268,9 @@ class KernelEmitter:
         carried = ", ".join(f"{a} = {v.ref}" for a, v in zip(args, init, strict=True))
         result, iv = self.fresh(), self.fresh()
         bounds = f"{self.index(low)} to {self.index(high)} step {self.index(step)}"
-        self.line(f"{result}:{len(init)} = scf.for {iv} = {bounds} iter_args({carried}) -> ({types}) {{")
+        self.line(
+            f"{result}:{len(init)} = scf.for {iv} = {bounds} iter_args({carried}) -> ({types}) {{"
+        )
         self._depth += 1
         inner = [Value(a, v.type) for a, v in zip(args, init, strict=True)]
         last = body(iv, inner)
@@ -397,13 +399,13 @@ class VectorLanes(LaneBuilder):
         results: list[str] = []
         for i in range(self.width):
             scalars = [
-                Lane(self.k.let(f"vector.extract {o.ref}[{i}] : {o.ty} from {self.type(o.ty)}"), o.ty)
+                Lane(
+                    self.k.let(f"vector.extract {o.ref}[{i}] : {o.ty} from {self.type(o.ty)}"), o.ty
+                )
                 for o in operands
             ]
             results.append(self._emit(name, scalars, ty, {}, lambda t: t))
-        return Lane(
-            self.k.let(f"vector.from_elements {', '.join(results)} : {self.type(ty)}"), ty
-        )
+        return Lane(self.k.let(f"vector.from_elements {', '.join(results)} : {self.type(ty)}"), ty)
 
     def constant(self, value: float, ty: str) -> Lane:
         if ty[0] in "fb":

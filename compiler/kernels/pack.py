@@ -184,9 +184,7 @@ class Packer:
             k.ceildiv(k.sub(k_high, inner), extent),
         )
 
-    def _rows(
-        self, base: Place, start: Dim, k_low: Dim, k_high: Dim, to: Panels, at: Dim
-    ) -> None:
+    def _rows(self, base: Place, start: Dim, k_low: Dim, k_high: Dim, to: Panels, at: Dim) -> None:
         k = self.k
         end = k.min(k.add(start, to.width), self.count)
         inner = self.columns[-1]
@@ -286,7 +284,9 @@ class Packer:
         last = k.sub(self.count, 1)
         one_loop = len(self.depth) == 1
 
-        def block(places: Sequence[Place], at_k: Dim, inner_at: Dim, count: Dim | None, line: Dim) -> None:
+        def block(
+            places: Sequence[Place], at_k: Dim, inner_at: Dim, count: Dim | None, line: Dim
+        ) -> None:
             """VL x VL elements: columns `places` from k `at_k` on."""
             mask = None if count is None else b.mask(count)
             vectors: list[Lane] = []
@@ -313,7 +313,9 @@ class Packer:
                 coordinates = k.delinearize(column, self.column_extents)
                 columns.append(self.join(base, self.place(self.columns, coordinates)))
 
-            def segment(places: Sequence[Place], origin: Dim, low: Dim, high: Dim, step: Dim) -> None:
+            def segment(
+                places: Sequence[Place], origin: Dim, low: Dim, high: Dim, step: Dim
+            ) -> None:
                 """k from low to high in one run of the innermost k loop, which began at origin."""
                 full = k.add(low, k.round_down(k.sub(high, low), b.width))
 

@@ -308,8 +308,8 @@ def _concat(op: MgeOp, b: IRBuilder) -> SSAValue | None:
 
 
 @rewrites(
-    "mge.reduce_sum", "mge.reduce_prod", "mge.reduce_max", "mge.reduce_min", "mge.reduce_mean",
-    "mge.reduce_all", "mge.reduce_any",
+    "mge.reduce_sum", "mge.reduce_prod", "mge.reduce_max", "mge.reduce_min", "mge.reduce_all",
+    "mge.reduce_any",
 )  # fmt: skip
 def _reduce_one(op: MgeOp, b: IRBuilder) -> SSAValue | None:
     """A reduction over no axes, or over axes of size 1, of which one element each is left."""
@@ -317,7 +317,10 @@ def _reduce_one(op: MgeOp, b: IRBuilder) -> SSAValue | None:
     assert spec is not None
     if not spec.is_static or any(spec.shape[axis] != 1 for axis in _tuple(op, "axes")):
         return None
-    return b.reshape(inp, out.shape)
+    same = b.reshape(inp, out.shape)
+    if op.name == "mge.reduce_sum" and is_float(out.dtype):
+        return b.add(same, b.scalar(0, same))  # the sum of -0.0 is 0.0
+    return same
 
 
 @rewrites("mge.matmul")

@@ -177,7 +177,8 @@ def _input(rng: np.random.Generator, spec: TensorSpec, specials: bool) -> Array:
     if dtype == BOOL:
         return np.asarray(rng.integers(0, 2, spec.shape)).astype(np.bool_)
     if is_float(dtype):
-        array = np.asarray(rng.integers(-8, 9, spec.shape) / 4.0).astype(dtype)
+        array = rng.integers(-8, 9, spec.shape) / 4.0
+        array = np.where(rng.random(spec.shape) < 0.1, -0.0, array).astype(dtype)
         rare: list[Any] = [np.nan, np.inf, -np.inf, -0.0]
     else:
         low = 0 if dtype.kind == "u" else -8
@@ -185,7 +186,7 @@ def _input(rng: np.random.Generator, spec: TensorSpec, specials: bool) -> Array:
         rare = [np.iinfo(dtype).min, np.iinfo(dtype).max]
     if specials:
         chosen = np.array(rare)[rng.integers(0, len(rare), spec.shape)].astype(dtype)
-        array = np.asarray(np.where(rng.random(spec.shape) < 0.1, chosen, array)).astype(dtype)
+        array = np.asarray(np.where(rng.random(spec.shape) < 0.25, chosen, array)).astype(dtype)
     return array
 
 
@@ -238,13 +239,13 @@ class _Maker:
         found = self.pick(
             lambda v: v.spec.dtype == x.spec.dtype and allowed(v) and _broadcasts(v, x)
         )
-        return found if found is not None and self.chance(0.7) else self.constant(x)
+        return found if found is not None and self.chance(0.6) else self.constant(x)
 
     def constant(self, like: Value) -> Value:
         """A scalar or a part of a shape, often of one of the numbers that rewrites look for."""
         dtype, shape = like.spec.dtype, like.spec.shape
         shape = self.one_of((), shape[1:], tuple(1 for _ in shape), shape)
-        if self.chance(0.6):
+        if self.chance(0.7):
             array = np.full(shape, self.one_of(0.0, -0.0, 1.0, 1.0, 2.0, -1.0))
             array = np.abs(array) if dtype.kind == "u" else array
             array = np.asarray(array).astype(dtype)

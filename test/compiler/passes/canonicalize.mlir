@@ -144,7 +144,10 @@ func.func @matmul(%x: tensor<5x3x2xf32>, %y: tensor<4x3xf32>) -> tensor<5x2x4xf3
 func.func @ones(%x: tensor<1x3x1xf32>, %e: tensor<1x0x1xf32>) -> (tensor<3x1x1xf32>, tensor<3xf32>, tensor<1x6x1xf32>) {
   // CHECK-NEXT: mge.reshape %x {shape = [3, 1, 1]}
   %0 = mge.transpose %x {perm = [1, 0, 2]} : (tensor<1x3x1xf32>) -> tensor<3x1x1xf32>
-  // CHECK-NEXT: mge.reshape %x {shape = [3]}
+  // The sum of one -0.0 is 0.0.
+  // CHECK-NEXT: %[[R:.*]] = mge.reshape %x {shape = [3]}
+  // CHECK-NEXT: %[[Z:.*]] = mge.constant {value = dense<0.000000e+00> : tensor<f32>}
+  // CHECK-NEXT: mge.add %[[R]], %[[Z]]
   %1 = mge.reduce_sum %x {axes = [0, 2]} : (tensor<1x3x1xf32>) -> tensor<3xf32>
   // CHECK-NEXT: mge.concat %x, %x {axis = 1}
   %2 = mge.concat %e, %x {axis = 1} : (tensor<1x0x1xf32>, tensor<1x3x1xf32>) -> tensor<1x3x1xf32>

@@ -162,9 +162,8 @@ class FormKernelsPass(ModulePass):
 
     def _form(self, block: Block) -> None:
         _own_results(block)
-        for group in group_ops(list(block.ops), fuse=self.fuse):
-            _outline(group)
-        _drop_unused(block)
+        groups = sorted(group_ops(list(block.ops), fuse=self.fuse), key=lambda g: g.index)
+        _schedule(block, [_outline(group) for group in groups])
 
 
 def _own_results(block: Block) -> None:
@@ -196,8 +195,8 @@ def root_of(value: SSAValue) -> SSAValue:
     return value
 
 
-def _outline(group: Group) -> None:
-    """Moves the ops of a group into a kernel, put where the last of them was."""
+def _outline(group: Group) -> KernelOp:
+    """Moves the ops of a group into a kernel; `_schedule` finds its place."""
     members = set(group.ops)
     last = group.ops[-1]
     inputs: list[SSAValue] = []
@@ -241,6 +240,7 @@ def _outline(group: Group) -> None:
         old.replace_all_uses_with(new)
     for op in reversed(group.ops):
         Rewriter.erase_op(op)
+    return kernel
 
 
 def _main_op(group: Group) -> MgeOp:
@@ -257,10 +257,30 @@ def _name(group: Group) -> str:
     return f"{main}_and_{len(names) - 1}_more"
 
 
-def _drop_unused(block: Block) -> None:
-    for op in reversed(list(block.ops)):
-        if isinstance(op, MgeOp) and not any(r.uses.get_length() for r in op.results):
-            Rewriter.erase_op(op)
+def _schedule(block: Block, kernels: Sequence[KernelOp]) -> None:
+    """Puts the kernels in this order, constants and aliases where they are first needed, and
+    drops what nobody needs."""
+    order: list[Operation] = []
+    placed: set[Operation] = set()
+
+    def place(op: Operation) -> None:
+        if op in placed:
+            return
+        placed.add(op)
+        for value in op.operands:
+            if isinstance(value.owner, Operation):
+                place(value.owner)
+        order.append(op)
+
+    for kernel in kernels:
+        place(kernel)
+    terminator = block.last_op
+    assert terminator is not None
+    place(terminator)
+    for op in list(block.ops):
+        op.detach()
+    for op in order:
+        block.add_op(op)
 
 
 def kernel_specs(kernel: KernelOp) -> tuple[list[TensorSpec], list[TensorSpec]]:

@@ -173,7 +173,11 @@ class LaneBuilder(ABC):
             return self.op("arith.extf" if wider else "arith.truncf", (a,), ty)
         unsigned = source.kind in "ub"
         if is_float(target):
-            return self.op("arith.uitofp" if unsigned else "arith.sitofp", (a,), ty)
+            to_float = "arith.uitofp" if unsigned else "arith.sitofp"
+            if target.itemsize == 2:  # through float64, which holds all but the largest int64
+                wide = self.op(to_float, (a,), "f64")
+                return self.op("arith.truncf", (self._round_to_odd(wide),), ty)
+            return self.op(to_float, (a,), ty)
         if a.is_float:
             if target.itemsize < 4:  # NumPy goes through a wider integer and wraps
                 wide = self.op("arith.fptosi", (a,), "i32")

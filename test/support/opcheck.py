@@ -143,6 +143,38 @@ def assert_close(
     np.testing.assert_allclose(a[finite], e[finite], rtol=eps * ulps, atol=absolute)
 
 
+def assert_ulps(
+    actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], ulps: int = 0
+) -> None:
+    """At most `ulps` representable numbers apart; NaN only where NaN is expected.
+
+    Holds for the smallest numbers as for the largest, unlike a relative tolerance. Zeros of
+    either sign are equal.
+    """
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    if not is_float(expected.dtype):
+        np.testing.assert_array_equal(actual, expected)
+        return
+    nan = np.isnan(expected)
+    np.testing.assert_array_equal(np.isnan(actual), nan)
+    distance = np.abs(_ordinal(actual) - _ordinal(expected))
+    worst = np.where(nan, 0, distance)
+    if worst.size and worst.max() > ulps:
+        at = np.unravel_index(worst.argmax(), worst.shape)
+        raise AssertionError(
+            f"{actual[at]!r} is {worst.max():.0f} ulps from {expected[at]!r} at {at}; "
+            f"{int((worst > ulps).sum())} of {worst.size} are further off than {ulps}"
+        )
+
+
+def _ordinal(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Consecutive floats as consecutive Python integers, both zeros as 0."""
+    bits = np.ascontiguousarray(x).view(f"i{x.dtype.itemsize}").reshape(x.shape).astype(object)
+    lowest = -(2 ** (x.dtype.itemsize * 8 - 1))
+    return np.where(bits < 0, lowest - bits, bits)
+
+
 def check_value(
     name: str,
     arrays: Sequence[np.ndarray[Any, Any] | None],

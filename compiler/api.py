@@ -233,10 +233,7 @@ def compile_graph(
             observe(phase, name, elapsed)
 
     names = graph.input_names, graph.output_names
-    if since == "trace":
-        run_phases(graph, optimize=optimize, observe=note, after_phase=keep)
-    else:
-        _run_later_phases(graph, since, optimize=optimize, observe=note, after_phase=keep)
+    run_graph_phases(graph, since=since, optimize=optimize, observe=note, after_phase=keep)
     start = time.perf_counter()
     compiled = _assemble(graph, found)
     seconds["object"] = time.perf_counter() - start
@@ -255,25 +252,44 @@ def compile_graph(
     return compiled
 
 
-def _run_later_phases(
+def run_graph_phases(
     graph: GraphModule,
-    since: str,
     *,
-    optimize: bool,
-    observe: Callable[[str, str, float], None],
-    after_phase: Callable[[str, GraphModule], None],
+    since: str = "trace",
+    until: str = "kernels",
+    optimize: bool = True,
+    observe: Callable[[str, str, float], None] | None = None,
+    after_phase: Callable[[str, GraphModule], None] | None = None,
 ) -> None:
-    """Runs what is left of the graph phases for a dump of the phase `since`."""
+    """Runs the graph phases in place, for a graph that may be a dump of one of them.
+
+    Args:
+        graph: what to compile.
+        since: the phase that `graph` is a dump of.
+        until: the last phase to run.
+        optimize: as for `compile_graph`.
+        observe: as for `compile_graph`.
+        after_phase: as for `compile_graph`; also called for `since`.
+
+    Raises:
+        CompileError: if a pass leaves invalid IR behind.
+    """
+    if since == "trace":
+        run_phases(graph, optimize=optimize, until=until, observe=observe, after_phase=after_phase)
+        return
     phases = graph_phases(optimize=optimize)
-    position = [phase.name for phase in phases].index(since)
-    after_phase(since, graph)
-    for phase in phases[position + 1 :]:
+    names = [phase.name for phase in phases]
+    if after_phase is not None:
+        after_phase(since, graph)
+    for phase in phases[names.index(since) + 1 : names.index(until) + 1]:
         for pass_ in phase.passes:
             start = time.perf_counter()
             pass_.apply(Context(), graph.module)
-            observe(phase.name, pass_.name, time.perf_counter() - start)
+            if observe is not None:
+                observe(phase.name, pass_.name, time.perf_counter() - start)
         graph.module.verify()
-        after_phase(phase.name, graph)
+        if after_phase is not None:
+            after_phase(phase.name, graph)
 
 
 def compile_to_file(

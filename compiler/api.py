@@ -82,7 +82,7 @@ class CompiledGraph:
     output_specs: list[TensorSpec]
     donations: list[int | None]
     plan: MemoryPlan
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
     text: str = ""
     source_text: str = ""
     source_weights: dict[str, np.ndarray[Any, Any]] = field(
@@ -319,7 +319,7 @@ def _assemble(graph: GraphModule, target: Target) -> CompiledGraph:
     calls: list[KernelCall] = []
     constants = _Constants(graph)
     num_inputs = len(block.args)
-    arguments = {a: i for i, a in enumerate(block.args)}
+    arguments: dict[SSAValue, int] = {a: i for i, a in enumerate(block.args)}
     ops = [op for op in block.ops if isinstance(op, KernelOp)]
     keys, code, fresh = compile_kernels(ops, target)
 

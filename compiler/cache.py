@@ -105,9 +105,9 @@ def store(key: str, kernel: CompiledKernel) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(encode(kernel))
-            os.replace(temporary, path)
+            Path(temporary).replace(path)
         except OSError:
-            os.unlink(temporary)
+            Path(temporary).unlink()
     except OSError as error:
         config.get_logger().debug("kernel cache not written: %s", error)
 

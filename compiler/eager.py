@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from xdsl.dialects.builtin import UnitAttr
 from xdsl.dialects.func import ReturnOp
@@ -118,4 +118,4 @@ def _compile(
 
 
 def _length(value: Any) -> int:
-    return len(value) if isinstance(value, tuple) else 1
+    return len(cast("tuple[int, ...]", value)) if isinstance(value, tuple) else 1

@@ -29,7 +29,9 @@ class GraphModule:
     """
 
     module: ModuleOp
-    weights: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    weights: dict[str, np.ndarray[Any, Any]] = field(
+        default_factory=dict[str, np.ndarray[Any, Any]]
+    )
 
     @staticmethod
     def empty(inputs: Sequence[TensorSpec], name: str = "main") -> GraphModule:

@@ -4,6 +4,10 @@ The `torch-mlir` wheel carries complete bindings (LLVM trunk); the `mlir-python-
 package is preferred when a real one is installed. Everything else in mgec asks here.
 """
 
+# The bindings have no types, and one of the two packages is always missing.
+# pyright: reportMissingTypeStubs=false, reportMissingImports=false
+# pyright: reportUnknownVariableType=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from functools import cache

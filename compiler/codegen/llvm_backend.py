@@ -1,5 +1,9 @@
 """Upstream MLIR to machine code: pass pipelines, LLVM IR, object files, in-process loading."""
 
+# llvmlite has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import re

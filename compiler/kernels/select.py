@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from xdsl.ir import Block
+from xdsl.ir import Block, SSAValue
 
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
 from mgec.compiler.kernels.emitter import VectorLanes
@@ -61,9 +61,7 @@ def _elementwise(region: Region, name: str, target: Target) -> KernelSource | No
     outputs = [Access(spec.dtype, everywhere) for spec in region.outputs]
 
     def body(b: VectorLanes, lanes: Sequence[Lane]) -> list[Lane]:
-        known = dict(zip(region.block.args, lanes, strict=True))
+        known: dict[SSAValue, Lane] = dict(zip(region.block.args, lanes, strict=True))
         return region.evaluate(b, known, region.yielded)
 
-    return elementwise_kernel(
-        name, target, sizes, inputs, outputs, body, num_dims=region.num_dims
-    )
+    return elementwise_kernel(name, target, sizes, inputs, outputs, body, num_dims=region.num_dims)

@@ -38,23 +38,22 @@ class Units:
             total *= -(-size // block)
         return total
 
-    def to_json(self) -> list[list[object]]:
-        """Plain lists, for caches and artifacts."""
+    def to_json(self) -> list[tuple[list[str], int]]:
+        """Plain lists, for caches and artifacts; a run-time size is "d<position>"."""
         return [
-            [[f"d{s.position}" if isinstance(s, DimRef) else s for s in sizes], block]
+            ([f"d{s.position}" if isinstance(s, DimRef) else str(s) for s in sizes], block)
             for sizes, block in self.terms
         ]
 
     @staticmethod
-    def from_json(data: list[list[object]]) -> Units:
+    def from_json(data: Sequence[tuple[Sequence[str], int]]) -> Units:
         """Inverse of `to_json`."""
-        terms: list[tuple[tuple[int | DimRef, ...], int]] = []
-        for sizes, block in data:
-            assert isinstance(sizes, list) and isinstance(block, int)
-            terms.append(
-                (tuple(DimRef(int(s[1:])) if isinstance(s, str) else int(s) for s in sizes), block)
+        return Units(
+            tuple(
+                (tuple(DimRef(int(s[1:])) if s[0] == "d" else int(s) for s in sizes), block)
+                for sizes, block in data
             )
-        return Units(tuple(terms))
+        )
 
 
 @dataclass(frozen=True)

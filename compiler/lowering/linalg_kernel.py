@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from xdsl.builder import Builder, InsertPoint
+from xdsl.builder import Builder
 from xdsl.dialects import bufferization, builtin, func, memref
 from xdsl.ir import Attribute, Block, SSAValue
+from xdsl.rewriter import InsertPoint
 
 from mgec.compiler.handoff import to_upstream_text
 from mgec.compiler.kernels.source import KernelSource
@@ -135,18 +136,17 @@ def _lower_op(
         ir = IRBuilder(Builder(InsertPoint.at_end(inner)), op.location)
         present = iter(inner.args)
         arguments = [None if v is None else next(present) for v in op.operand_list]
-        results = decomposition[cls](ir, *arguments, **op.attrs)
-        results = results if isinstance(results, tuple) else (results,)
-        scope = dict(zip(inner.args, (values[v] for v in op.operands), strict=True))
+        results = _as_tuple(decomposition[cls](ir, *arguments, **op.attrs))
+        scope: dict[SSAValue, SSAValue] = dict(
+            zip(inner.args, (values[v] for v in op.operands), strict=True)
+        )
         for inner_op in inner.ops:
             assert isinstance(inner_op, MgeOp)
             _lower_op(b, inner_op, scope, {}, {})
         for result, value in zip(op.results, results, strict=True):
             values[result] = scope[value]
         return
-    attrs = {
-        key: runtime.get((id(op), key), value) for key, value in op.attrs.items()
-    }
+    attrs = {key: runtime.get((id(op), key), value) for key, value in op.attrs.items()}
     dims = tuple(
         output_dims.get(result, spec.shape)
         for result, spec in zip(op.results, op.result_specs, strict=True)
@@ -159,8 +159,7 @@ def _lower_op(
         attrs=attrs,
         output_dims=dims,
     )
-    results = lowering_rule(cls)(b, call)
-    results = results if isinstance(results, tuple) else (results,)
+    results = _as_tuple(lowering_rule(cls)(b, call))
     for old, new in zip(op.results, results, strict=True):
         values[old] = new
 
@@ -172,7 +171,7 @@ def _runtime_attrs(op: MgeOp) -> Sequence[str]:
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
+    return cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
 
 
 def _memref(spec: TensorSpec) -> Attribute:

@@ -52,7 +52,7 @@ class Group:
     index: int
     kind: str
     shape: tuple[int, ...]
-    ops: list[MgeOp] = field(default_factory=list)
+    ops: list[MgeOp] = field(default_factory=list[MgeOp])
 
 
 def group_ops(ops: Sequence[Operation], *, fuse: bool = True) -> list[Group]:
@@ -167,8 +167,9 @@ class FormKernelsPass(ModulePass):
 
 
 def _own_results(block: Block) -> None:
-    """Gives each function result a kernel result of its own: copies where it is an argument,
-    a constant, or returned twice.
+    """Gives each function result a kernel result of its own.
+
+    Copies one that is an argument, a constant, or returned twice.
     """
     terminator = block.last_op
     assert isinstance(terminator, func.ReturnOp)
@@ -258,8 +259,10 @@ def _name(group: Group) -> str:
 
 
 def _schedule(block: Block, kernels: Sequence[KernelOp]) -> None:
-    """Puts the kernels in this order, constants and aliases where they are first needed, and
-    drops what nobody needs."""
+    """Puts the kernels in this order and drops what nobody needs.
+
+    Constants and aliases go where they are first needed.
+    """
     order: list[Operation] = []
     placed: set[Operation] = set()
 

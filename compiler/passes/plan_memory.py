@@ -47,10 +47,10 @@ class MemoryPlan:
 
     arena_bytes: int = 0
     live_bytes: int = 0
-    offsets: dict[SSAValue, int] = field(default_factory=dict)
-    outputs: dict[SSAValue, int] = field(default_factory=dict)
-    in_place: dict[KernelOp, dict[int, int]] = field(default_factory=dict)
-    donated: dict[int, int] = field(default_factory=dict)
+    offsets: dict[SSAValue, int] = field(default_factory=dict[SSAValue, int])
+    outputs: dict[SSAValue, int] = field(default_factory=dict[SSAValue, int])
+    in_place: dict[KernelOp, dict[int, int]] = field(default_factory=dict[KernelOp, dict[int, int]])
+    donated: dict[int, int] = field(default_factory=dict[int, int])
 
 
 def plan_memory(block: Block, donations: Sequence[int | None]) -> MemoryPlan:

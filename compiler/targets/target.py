@@ -4,6 +4,9 @@ Templates ask a `Target` for vector lengths and register counts and never the ho
 the same template, regenerated, serves every x86 level (and other architectures later).
 """
 
+# archspec has no types.
+# pyright: reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import platform

@@ -51,6 +51,7 @@ class Function:
 
 def _custom_op(function: Function, arity: int) -> Any:
     """An op class that exists only on the tape, whose gradient calls `function.backward`."""
+
     def rule(b: Any, call: Any, *d_outputs: Tensor) -> Sequence[Tensor | None]:
         grads = function.backward(*d_outputs)
         grads = grads if isinstance(grads, tuple) else (grads,)

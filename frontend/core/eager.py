@@ -134,7 +134,10 @@ def _kernel_plan(
         slots.append(Slot.scratch(0, kernel.scratch_bytes))
     step = Step(0, units, tuple(slots), tuple(dims), serial=not parallel)
     program = Program(
-        (step,), num_kernels=1, num_io=len(inputs) + len(outputs), scratch_bytes=kernel.scratch_bytes
+        (step,),
+        num_kernels=1,
+        num_io=len(inputs) + len(outputs),
+        scratch_bytes=kernel.scratch_bytes,
     )
     bound = program.bind([kernel.address], threads=None if parallel else 1)
 
@@ -245,5 +248,3 @@ class QuietBuilder(TensorBuilder):
         self, op: type[MgeOp], operands: Sequence[Any], attrs: Mapping[str, Plain]
     ) -> tuple[Tensor, ...]:
         return run(op, tuple(operands), attrs)
-
-

@@ -41,9 +41,7 @@ def common_dtype(dtypes: tuple[np.dtype[Any], ...], scalar: int) -> np.dtype[Any
             continue
         if result is None or result == dtype:
             result = dtype
-        elif {result, dtype} == {_FLOAT16, _BFLOAT16}:
-            result = FLOAT32
-        elif FLOAT32 in (result, dtype):
+        elif {result, dtype} == {_FLOAT16, _BFLOAT16} or FLOAT32 in (result, dtype):
             result = FLOAT32
         else:
             result = np.promote_types(result, dtype)

@@ -69,9 +69,7 @@ def check_dtype(dtype: Any, *, cast: bool = False) -> np.dtype[Any]:
         found = _STORED.get(found, found)
     if found not in DTYPES:
         names = ", ".join(sorted(d.name for d in DTYPES))
-        raise DTypeError(
-            f"tensor: dtype {found.name} is not supported", fix=f"use one of {names}"
-        )
+        raise DTypeError(f"tensor: dtype {found.name} is not supported", fix=f"use one of {names}")
     return found
 
 
@@ -178,7 +176,7 @@ class Tensor:
             dispatch.state.tracer.note_grad(self)
 
     @property
-    def T(self) -> Tensor:  # noqa: N802 - the name everybody knows
+    def T(self) -> Tensor:
         """The tensor with its dimensions reversed."""
         return self.transpose()
 
@@ -365,9 +363,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
 
-def tensor(
-    data: Any, dtype: Any = None, device: Any = None, name: str | None = None
-) -> Tensor:
+def tensor(data: Any, dtype: Any = None, device: Any = None, name: str | None = None) -> Tensor:
     """Makes a tensor; see `Tensor`."""
     return Tensor(data, dtype=dtype, device=device, name=name)
 

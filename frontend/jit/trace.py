@@ -187,7 +187,9 @@ class trace:  # noqa: N801 - MegEngine's name
     def graph_text(self) -> str:
         """The graph of the last trace as `mge` IR text, before any pass."""
         if self._last is None:
-            raise TraceError("graph_text: nothing has been traced yet", fix="call the function once")
+            raise TraceError(
+                "graph_text: nothing has been traced yet", fix="call the function once"
+            )
         return str(self._last.traced.graph.module)
 
     # -- internals ---------------------------------------------------------------------------
@@ -325,7 +327,7 @@ class _Guard:
     def __init__(self, function: Callable[..., Any]) -> None:
         function = getattr(function, "__func__", function)
         code = getattr(function, "__code__", None)
-        self._cells = [c for c in getattr(function, "__closure__", None) or ()]
+        self._cells = list(getattr(function, "__closure__", None) or ())
         self._globals = getattr(function, "__globals__", {})
         names = code.co_names if code is not None else ()
         self._names = [n for n in names if n in self._globals]

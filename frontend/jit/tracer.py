@@ -160,8 +160,8 @@ class Tracer:
             taken.add(name)
             input_names.append(name)
         output_names = [f"out_{i}" for i in range(len(outputs))]
-        output_names += [f"new_{input_names[d] if d is not None else i}"
-                         for i, d in enumerate(donations[len(outputs) : len(outputs) + len(updated)])]  # fmt: skip
+        for i, source in enumerate(donations[len(outputs) : len(outputs) + len(updated)]):
+            output_names.append(f"new_{i if source is None else input_names[source]}")
         output_names += [f"grad_{i}" for i in range(len(grads))]
         self._graph.set_names(input_names, output_names, donations)
         return TracedGraph(
@@ -295,8 +295,10 @@ class Tracer:
 
 
 def add_constant(graph: GraphModule, name: str | None, array: np.ndarray[Any, Any]) -> MgeOp:
-    """An op for a constant array: `mge.constant` if small, else `mge.weight` with its data
-    put into the graph's weights."""
+    """An op for a constant array.
+
+    `mge.constant` if it is small, else `mge.weight` with its data put into the graph's weights.
+    """
     if array.nbytes <= SMALL_CONSTANT_BYTES:
         return ConstantOp.build_op([], {"value": array.copy()})
     base = name or "weight"

@@ -13,7 +13,7 @@ import numpy as np
 
 from mgec.core import dispatch
 from mgec.core.operators import binary, binary_float
-from mgec.core.promote import category, operands
+from mgec.core.promote import FLOAT32, category, operands
 from mgec.core.tensor import Tensor
 from mgec.errors import ArgumentError
 from mgec.functional._arguments import as_float_tensor, as_tensor
@@ -221,8 +221,7 @@ def logical_not(x: Any) -> Tensor:
 
 def square(x: Any) -> Tensor:
     """x * x, in the dtype of x."""
-    inp = as_tensor("square", x)
-    return mul(inp, inp)
+    return dispatch.call("square", as_tensor("square", x))
 
 
 def erfc(x: Any) -> Tensor:
@@ -241,10 +240,9 @@ def logaddexp(x: Any, y: Any) -> Tensor:
         A floating point tensor of the broadcast shape.
     """
     a, b = operands("logaddexp", (x, y))
-    a, b = as_float_tensor("logaddexp", a), as_float_tensor("logaddexp", b)
-    # inf - inf is NaN, but equal infinities are no distance apart.
-    gap = dispatch.call("select", equal(a, b), *operands("logaddexp", (0, abs(sub(a, b)))))
-    return add(maximum(a, b), log1p(exp(neg(gap))))
+    if category(a._spec.dtype) < 2:
+        a, b = operands("logaddexp", (a, b), FLOAT32)
+    return dispatch.call("logaddexp", a, b)
 
 
 def clip(x: Any, lower: Any = None, upper: Any = None) -> Tensor:
@@ -269,14 +267,15 @@ def clip(x: Any, lower: Any = None, upper: Any = None) -> Tensor:
     """
     if lower is None and upper is None:
         raise ArgumentError("clip: both bounds are None", fix="give lower, upper or both")
-    numbers = isinstance(lower, int | float) and isinstance(upper, int | float)
-    if numbers and lower > upper:
-        raise ArgumentError(
-            f"clip: lower {lower} is above upper {upper}", fix="swap the two bounds"
-        )
-    result = as_tensor("clip", x)
+    inp = as_tensor("clip", x)
+    given = [bound for bound in (lower, upper) if bound is not None]
+    is_float = category(inp._spec.dtype) == 2
+    if all(isinstance(b, int) or (is_float and isinstance(b, float)) for b in given):
+        bounds = {"lower": lower, "upper": upper}
+        numbers = {key: float(b) for key, b in bounds.items() if b is not None}
+        return dispatch.call("clip", inp, **numbers)
     if lower is not None:
-        result = maximum(result, lower)
+        inp = maximum(inp, lower)
     if upper is not None:
-        result = minimum(result, upper)
-    return result
+        inp = minimum(inp, upper)
+    return inp

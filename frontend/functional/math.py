@@ -302,18 +302,18 @@ def topk(
         ArgumentError: unless 1 <= k <= size of the last axis.
     """
     del no_sort  # sorted is fine, too
-    count = as_index("topk", "k", k)
-    values, indices = sort(inp, descending)
-    size = values.shape[-1]
+    x = _number(as_tensor("topk", inp))
+    count, size = as_index("topk", "k", k), x.shape[-1] if x.ndim else 0
     if not 1 <= count <= size:
         raise ArgumentError(
             f"topk: k is {count} but the last axis has {size} elements",
-            values=[("inp", values)],
+            values=[("inp", x)],
             fix=f"use 1 <= k <= {size}",
         )
-    if kth_only:
-        return values[..., count - 1]
-    return values[..., :count], indices[..., :count]
+    values, indices = dispatch.call(
+        "topk", x, k=count, axis=x.ndim - 1, descending=bool(descending)
+    )
+    return values[..., count - 1] if kth_only else (values, indices)
 
 
 # -- products ----------------------------------------------------------------------------

@@ -29,8 +29,7 @@ from mgec.functional._arguments import (
     is_int,
     pair,
 )
-from mgec.functional.elemwise import maximum, minimum
-from mgec.functional.tensor import concat, gather, reshape, squeeze, transpose, zeros
+from mgec.functional.tensor import concat, gather, ones, reshape, squeeze, transpose, zeros
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -504,7 +503,7 @@ def prelu(inp: Any, weight: Any) -> Tensor:
     x, w = operands("prelu", (as_float_tensor("prelu", inp), weight))
     if w.ndim == 1 and w.size > 1 and x.ndim > 1:
         w = reshape(w, (1, w.size, *(1,) * (x.ndim - 2)))
-    return maximum(x, 0) + w * minimum(x, 0)
+    return dispatch.call("prelu", x, w)
 
 
 def softplus(inp: Any) -> Tensor:
@@ -624,13 +623,13 @@ def batch_norm(
             f"{name}: running_mean and running_var are missing but training is False",
             fix="give both, or set training=True",
         )
-    dtype = x._spec.dtype
-    scale = _channel_vector(name, weight, 1, channels, dtype)
-    shift = _channel_vector(name, bias, 0, channels, dtype)
+    scale, shift = _vector(weight, x), _vector(bias, x)
     if not training:
-        assert running_mean is not None and running_var is not None
-        mean = _channel_vector(name, running_mean, 0, channels, dtype)
-        var = _channel_vector(name, running_var, 1, channels, dtype)
+        if scale is None:
+            scale = ones(channels, dtype=x.dtype)
+        if shift is None:
+            shift = zeros(channels, dtype=x.dtype)
+        mean, var = _vector(running_mean, x), _vector(running_var, x)
         return dispatch.call("batch_norm_inference", x, scale, shift, mean, var, eps=float(eps))
     out, mean, var = dispatch.call("batch_norm_train", x, scale, shift, eps=float(eps))
     if running_mean is None or running_var is None:
@@ -646,11 +645,14 @@ def batch_norm(
     return out
 
 
-def _channel_vector(name: str, value: Any, default: float, channels: int, dtype: Any) -> Tensor:
+def _vector(value: Any, like: Tensor) -> Tensor | None:
+    """A parameter or statistic as (C,), in float32 or the dtype of the input."""
     if value is None:
-        return zeros(channels, dtype=dtype) if default == 0 else zeros(channels, dtype=dtype) + 1
-    (x,) = operands(name, (value,), dtype)
-    return x if x.ndim == 1 else reshape(x, (channels,))
+        return None
+    x = as_tensor("batch_norm", value)
+    if x.dtype not in (np.float32, like.dtype):
+        x = x.astype(like.dtype)
+    return x if x.ndim == 1 else reshape(x, (x.size,))
 
 
 def _running(old: Tensor, new: Tensor, momentum: float) -> Tensor:
@@ -698,11 +700,7 @@ def layer_norm(
         )
     _affine_check(name, affine, weight, bias)
     w, b = _scale_shift(name, shape, x, weight, bias) if affine else (None, None)
-    return dispatch.call("layer_norm", x, w, b, **_LAYER_NORM_ATTRS(len(shape), eps))
-
-
-def _LAYER_NORM_ATTRS(count: int, eps: float) -> dict[str, Any]:
-    return {"num_axes": count, "eps": float(eps)}
+    return dispatch.call("layer_norm", x, w, b, num_axes=len(shape), eps=float(eps))
 
 
 def _scale_shift(

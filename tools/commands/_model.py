@@ -1,0 +1,179 @@
+"""What `run` and `bench` share: loading an artifact and finding its inputs. Runtime only."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgec.errors import ArgumentError, DTypeError, FileError, FileMissingError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mgec.runtime import IOSpec, Module
+
+    Array = np.ndarray[Any, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a command that runs an artifact."""
+    parser.add_argument("file", metavar="FILE.mge", help="an artifact made by mgec compile")
+    parser.add_argument(
+        "--input", metavar="F.npz", help="inputs by name; default: random, see --seed"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of random inputs (default 0)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=thread_count,
+        metavar="N",
+        help="threads of one run; 0 for all processors (default: MGEC_NUM_THREADS)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON instead")
+
+
+def thread_count(text: str) -> int:
+    """The number of threads that `--threads` means.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is not a number from 0 on.
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    from mgec import config
+
+    with config.override(num_threads=text):
+        return config.num_threads
+
+
+def load_model(arguments: argparse.Namespace) -> Module:
+    """The artifact of the command line, ready to run."""
+    from mgec.runtime import load
+
+    check_file(arguments.file)
+    return load(arguments.file, threads=arguments.threads)
+
+
+def check_file(file: str) -> None:
+    """Refuses what is not an artifact before anything is read from it.
+
+    Raises:
+        FileMissingError: if there is no such file.
+        FileError: if it is a folder.
+        ArgumentError: if it is a source, not an artifact.
+    """
+    path = Path(file)
+    if path.is_dir():
+        raise FileError(f"{file} is a folder", fix="pass an artifact, a file ending in .mge")
+    if not path.exists():
+        raise FileMissingError(f"there is no file {file}", fix="check the path")
+    if path.suffix in (".py", ".mlir"):
+        raise ArgumentError(
+            f"{file} is a source, not an artifact",
+            fix=f"compile it first: mgec compile {file} -o {path.with_suffix('.mge')}",
+        )
+
+
+def inputs_of(model: Module, arguments: argparse.Namespace) -> list[Array]:
+    """The arrays to run on, in the order of the model's inputs."""
+    if arguments.input is None:
+        return random_inputs(model.inputs, arguments.seed)
+    arrays = read_npz(arguments.input)
+    names = [spec.name for spec in model.inputs]
+    expected = [(spec.name, str(spec)) for spec in model.inputs]
+    for what, wrong in (
+        ("has no input", [name for name in names if name not in arrays]),
+        ("has an array that is not an input:", [name for name in arrays if name not in names]),
+    ):
+        if wrong:
+            raise ArgumentError(
+                f"{arguments.input}: it {what} {', '.join(map(repr, wrong))}",
+                values=expected,
+                fix=f"write the file with numpy.savez(file, {', '.join(f'{n}=...' for n in names)})",
+            )
+    return [as_input(arrays[spec.name], spec) for spec in model.inputs]
+
+
+def random_inputs(specs: list[IOSpec], seed: int) -> list[Array]:
+    """Normal floats, bytes from 0 to 255, and small indices; the same for the same seed."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    arrays: list[Array] = []
+    for spec in specs:
+        dtype = numpy_dtype(spec.dtype)
+        if spec.dtype == "bool":
+            made = generator.integers(0, 2, spec.shape)
+        elif spec.dtype == "uint8":
+            made = generator.integers(0, 256, spec.shape)
+        elif "int" in spec.dtype:  # most likely labels or indices: kept small
+            made = generator.integers(0, 10, spec.shape)
+        else:
+            made = generator.standard_normal(spec.shape, np.float32)
+        arrays.append(np.asarray(made).astype(dtype))
+    return arrays
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's type object; the narrow floats come from `ml_dtypes`."""
+    import numpy as np
+
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, name))
+
+
+def as_input(array: Array, spec: IOSpec) -> Array:
+    """An array of a file as the model takes it: .npz knows no bfloat16, float32 stands for it.
+
+    Raises:
+        DTypeError: if the element types differ otherwise. (The model checks the rest.)
+    """
+    dtype = numpy_dtype(spec.dtype)
+    if array.dtype == dtype:
+        return array
+    if dtype.kind == "V" or not hasattr(dtype, "isbuiltin") or dtype.isbuiltin != 1:
+        if array.dtype.kind == "V" and array.dtype.itemsize == dtype.itemsize:
+            return array.view(dtype)
+        if array.dtype.name == "float32":
+            return array.astype(dtype)
+    raise DTypeError(
+        f"input {spec.name!r} is {array.dtype}, expected {spec.dtype}",
+        values=[(spec.name, str(spec))],
+        fix=f"save it as {spec.name}.astype({spec.dtype!r})",
+    )
+
+
+def read_npz(file: str) -> dict[str, Array]:
+    """The arrays of an .npz file by name.
+
+    Raises:
+        FileMissingError: if there is no such file.
+        FileError: if it cannot be read, or is not an .npz file of plain arrays.
+    """
+    import zipfile
+
+    import numpy as np
+
+    fix = "write it with numpy.savez(file, name=array, ...)"
+    try:
+        found = np.load(file)
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            raise FileError(f"{file} holds one array without a name, not an .npz file", fix=fix)
+        with found:
+            return {name: found[name] for name in found.files}
+    except FileNotFoundError as error:
+        raise FileMissingError(f"there is no file {file}", fix="check the path") from error
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(
+            f"cannot read {file}: {error.strerror or error}", fix="check the path"
+        ) from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise FileError(f"{file} is not an .npz file of plain arrays: {error}", fix=fix) from error

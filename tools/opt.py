@@ -116,12 +116,13 @@ class OptMain(xDSLOptMain):
                 fix="rename it, or give --frontend mlir",
             ) from error
         output = self.prepare_output()
+        unmet: list[str] = []
         try:
             for i, (chunk, offset) in enumerate(chunks):
                 if i > 0:
                     output.write("// -----\n")
                 with chunk:
-                    output.write(self._run_piece(chunk, extension, offset))
+                    output.write(self._run_piece(chunk, extension, offset, unmet))
                 output.flush()
         except ShrinkException:
             if not self.args.shrink:
@@ -134,6 +135,11 @@ class OptMain(xDSLOptMain):
         if self.args.shrink:
             sys.stdout.write("Failure, can't shrink\n")
             raise SystemExit(1)
+        if unmet:
+            raise IRError(
+                "mgec-opt: the errors are not those expected:\n" + "\n".join(unmet),
+                fix="mend the IR, the pass or the expected-error comment",
+            )
 
     def prepare_output(self) -> IO[str]:
         try:
@@ -141,12 +147,16 @@ class OptMain(xDSLOptMain):
         except OSError as error:
             raise FileError(f"mgec-opt: cannot write {self.args.output_file}: {error}") from error
 
-    def _run_piece(self, chunk: IO[bytes], extension: str, offset: int) -> str:
-        """The output of one piece: the module, or the diagnostics that were asked for."""
+    def _run_piece(self, chunk: IO[bytes], extension: str, offset: int, unmet: list[str]) -> str:
+        """The output of one piece: the module, or the diagnostics that were asked for.
+
+        Expectations that the piece does not meet are added to `unmet`.
+        """
         expected: list[str] = []
         if self.args.verify_diagnostics and chunk.seekable():
             expected = _EXPECTED.findall(chunk.read().decode(errors="replace"))
             chunk.seek(0)
+        place = f"{self.get_input_name()}:{offset + 1}"
         try:
             module = self.parse_chunk(chunk, extension, offset)
             assert module is not None
@@ -156,8 +166,9 @@ class OptMain(xDSLOptMain):
             if isinstance(error, ParseError):
                 error.span = dataclasses.replace(error.span, line_offset=offset)
             message = _message(error)
+            missing = [text for text in expected if text not in message]
+            unmet += [f"{place}: {text!r} is not in the error:\n{message}" for text in missing]
             if expected:
-                _check_expected(expected, message)
                 return ""
             asked = (
                 self.args.parsing_diagnostics
@@ -167,7 +178,7 @@ class OptMain(xDSLOptMain):
             if not asked:
                 raise
             return f"{message}\n"
-        _check_expected(expected, "")
+        unmet += [f"{place}: there is no error with {text!r}" for text in expected]
         return text
 
 
@@ -192,16 +203,6 @@ def _message(error: Exception) -> str:
         return error.render()
     notes = cast("list[str]", getattr(error, "__notes__", []))
     return "\n".join([str(error), *notes])
-
-
-def _check_expected(expected: Sequence[str], message: str) -> None:
-    missing = [text for text in expected if text not in message]
-    if missing:
-        raise IRError(
-            f"mgec-opt: expected an error with {missing[0]!r}, but "
-            + (f"the error is:\n{message}" if message else "there is no error"),
-            fix="mend the IR, the pass or the expected-error comment",
-        )
 
 
 def main(args: Sequence[str] | None = None) -> int:

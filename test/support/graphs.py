@@ -96,7 +96,9 @@ def random_graph(rng: np.random.Generator, n_ops: int | None = None) -> Graph:
     specs = tuple(_input_spec(rng) for _ in range(int(rng.integers(1, 5))))
     block = Block(arg_types=[to_type(s) for s in specs])
     maker = _Maker(rng, block)
-    maker.pool = [Value(a, _input_bound(s.dtype), 0.0) for a, s in zip(block.args, specs)]
+    maker.pool = [
+        Value(a, _input_bound(s.dtype), 0.0) for a, s in zip(block.args, specs, strict=True)
+    ]
     for i in range(n_ops):
         maker.step(i)
     results = maker.results()
@@ -160,7 +162,9 @@ def assert_within(
 
 def _shape(rng: np.random.Generator) -> tuple[int, ...]:
     rank = int(rng.choice([0, 1, 2, 2, 3, 3, 4]))
-    sizes = rng.choice([0, 1, 1, 2, 3, 4, 5, 7], size=rank, p=[0.02, 0.1, 0.1, 0.2, 0.2, 0.18, 0.1, 0.1])
+    sizes = rng.choice(
+        [0, 1, 1, 2, 3, 4, 5, 7], size=rank, p=[0.02, 0.1, 0.1, 0.2, 0.2, 0.18, 0.1, 0.1]
+    )
     return tuple(int(s) for s in sizes) if math.prod(map(int, sizes)) <= MAX_SIZE else (2, 3)
 
 
@@ -442,9 +446,11 @@ def _select(m: _Maker) -> Value | None:
     y = m.partner(x)
     shape = np.broadcast_shapes(x.spec.shape, y.spec.shape)
     condition = m.pick(
-        lambda v: v.spec.dtype == BOOL
-        and len(v.spec.shape) <= len(shape)
-        and all(d in (1, s) for d, s in zip(v.spec.shape[::-1], shape[::-1]))
+        lambda v: (
+            v.spec.dtype == BOOL
+            and len(v.spec.shape) <= len(shape)
+            and all(d in (1, s) for d, s in zip(v.spec.shape[::-1], shape[::-1], strict=False))
+        )
     )
     if condition is not None and m.chance(0.8):
         chosen = condition.ssa
@@ -547,7 +553,9 @@ def _broadcast(m: _Maker) -> Value | None:
     x = m.pick()
     if x is None:
         return None
-    shape = tuple(int(m.rng.integers(1, 5)) if d == 1 and m.chance(0.7) else d for d in x.spec.shape)
+    shape = tuple(
+        int(m.rng.integers(1, 5)) if d == 1 and m.chance(0.7) else d for d in x.spec.shape
+    )
     shape = (int(m.rng.integers(1, 4)), *shape) if len(shape) < 4 and m.chance(0.4) else shape
     if math.prod(shape) > MAX_SIZE:
         return None
@@ -579,7 +587,7 @@ def _pad(m: _Maker) -> Value | None:
     low, high = (tuple(int(i) for i in m.rng.integers(0, 3, x.spec.rank)) for _ in range(2))
     if m.chance(0.2):
         low = high = (0,) * x.spec.rank
-    shape = [a + d + c for a, d, c in zip(low, x.spec.shape, high)]
+    shape = [a + d + c for a, d, c in zip(low, x.spec.shape, high, strict=True)]
     if math.prod(shape) > MAX_SIZE:
         return None
     value = m.one_of(0.0, 1.0)
@@ -595,7 +603,10 @@ def _move(m: _Maker) -> Value | None:
     name, attrs = m.one_of(
         ("reverse", {"axes": (axis,)}),
         ("repeat", {"repeats": int(m.rng.integers(1, 4)), "axis": axis}),
-        ("tile", {"reps": tuple(int(m.rng.integers(1, 4)) if i == axis else 1 for i in range(rank))}),
+        (
+            "tile",
+            {"reps": tuple(int(m.rng.integers(1, 4)) if i == axis else 1 for i in range(rank))},
+        ),
     )
     return m.made(_op(m, name, x, **attrs), x.bound, x.error)
 
@@ -610,7 +621,7 @@ def _concat(m: _Maker) -> Value | None:
     def fits(v: Value) -> bool:
         a, b = v.spec, x.spec
         return a.dtype == b.dtype and a.rank == b.rank and all(
-            p == q or i == axis for i, (p, q) in enumerate(zip(a.shape, b.shape))
+            p == q or i == axis for i, (p, q) in enumerate(zip(a.shape, b.shape, strict=True))
         )  # fmt: skip
 
     parts = [x]
@@ -630,9 +641,11 @@ def _matmul(m: _Maker) -> Value | None:
     flip_x, flip_y = m.chance(0.3), m.chance(0.3)
     k = x.spec.shape[-2 if flip_x else -1]
     y = m.pick(
-        lambda v: v.spec.dtype == x.spec.dtype
-        and v.spec.rank == 2
-        and v.spec.shape[-1 if flip_y else -2] == k
+        lambda v: (
+            v.spec.dtype == x.spec.dtype
+            and v.spec.rank == 2
+            and v.spec.shape[-1 if flip_y else -2] == k
+        )
     )
     if y is None or m.chance(0.3):
         n = int(m.rng.integers(1, 5))

@@ -1,9 +1,11 @@
 """Every pass leaves the meaning of random graphs alone; the reference rules are the judge.
 
-A failing example prints its seed: `random_graph(np.random.default_rng(seed))` makes the graph again.
+A failing example prints its seed; `random_graph(np.random.default_rng(seed))` makes its graph.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +18,17 @@ from support.graphs import (
     random_graph,
     random_inputs,
 )
+from xdsl.builder import Builder, InsertPoint
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, UnknownLoc
+from xdsl.dialects import func
+from xdsl.dialects.builtin import FileLineColLoc, IntAttr, ModuleOp, StringAttr, UnknownLoc
+from xdsl.ir import Block, Region
 
 from mgec.compiler.passes import all_passes
+from mgec.dialects.mge.builder import IRBuilder
+from mgec.dialects.mge.spec import TensorSpec, to_type
 
+LOCATION = FileLineColLoc(StringAttr("net.py"), IntAttr(1), IntAttr(0))
 SEEDS = st.integers(0, 2**32 - 1)
 EXACT = ["mge-canonicalize", "mge-cse", "mge-dce", "mge-fold-constants"]
 # A decomposition rounds after each of its ops, the composite once.
@@ -71,6 +79,48 @@ def test_passes_one_after_another(seed: int) -> None:
     for name in [*EXACT, *TOLERANT, *EXACT]:
         module = run(name, module)
     assert_within(interpret(module, inputs), before, graph.tolerances)
+
+
+@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@given(
+    seed=SEEDS,
+    kind=st.sampled_from(["conv2d", "depthwise", "matmul", "transposed"]),
+    with_bias=st.booleans(),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_batch_norm_folds_into_weights(seed: int, kind: str, with_bias: bool, dtype: Any) -> None:
+    rng = np.random.default_rng(seed)
+    spatial = (5, 4) if kind in ("conv2d", "depthwise") else ()
+    inp = rng.standard_normal((2, 4, *spatial)).astype(dtype)
+    block = Block(arg_types=[to_type(TensorSpec(inp.shape, inp.dtype))])
+    b: Any = IRBuilder(Builder(InsertPoint.at_end(block)), LOCATION)
+
+    def weight(*shape: int) -> Any:
+        return b.constant(rng.standard_normal(shape).astype(dtype))
+
+    channels = 4 if kind == "depthwise" else 6
+    if kind == "conv2d":
+        value = b.conv2d(block.args[0], weight(6, 4, 3, 2), padding=(1, 1, 0, 1))
+    elif kind == "depthwise":
+        value = b.conv2d(block.args[0], weight(4, 1, 3, 3), groups=4)
+    elif kind == "matmul":
+        value = b.matmul(block.args[0], weight(4, 6))
+    else:
+        value = b.matmul(block.args[0], weight(6, 4), transpose_rhs=True)
+    if with_bias:
+        value = b.add(value, weight(1, channels, *(1 for _ in spatial)))
+    variance = b.constant(rng.uniform(0.5, 2.0, channels).astype(dtype))
+    params = [weight(channels) for _ in range(3)]
+    out = b.batch_norm_inference(value, *params, variance, eps=1e-3)
+    function = func.FuncOp("main", ([block.args[0].type], [out.type]), Region(block))
+    block.add_op(terminator := func.ReturnOp(out))
+    function.location = terminator.location = LOCATION
+    module = ModuleOp([function])
+    folded = run("mge-fold-batch-norm", module)
+    assert "batch_norm" not in str(folded)
+    (before,), (after,) = interpret(module, [inp]), interpret(folded, [inp])
+    # At most 24 terms of a few units each.
+    np.testing.assert_allclose(after, before, rtol=0, atol=200 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("name", EXACT)

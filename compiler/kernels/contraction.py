@@ -36,7 +36,7 @@ from mgec.compiler.kernels.operand import (
     unit_stride,
 )
 from mgec.compiler.kernels.pack import Packer, Panels, Place
-from mgec.compiler.kernels.source import DimRef, KernelSource, Units
+from mgec.compiler.kernels.source import KernelSource, Units
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.contraction import AxisMap, ContractionMaps, Loop
 from mgec.dialects.mge.lane import Lane
@@ -190,7 +190,8 @@ def _plan(maps: ContractionMaps, out: Mapping[str, Product]) -> _Plan:
 
 def _contiguous(loops: Sequence[Loop], strides: Mapping[str, Product]) -> list[Loop]:
     """The longest run of fastest loops that is contiguous in the result."""
-    expected, chosen = ONE, []
+    expected = ONE
+    chosen: list[Loop] = []
     for loop in reversed(loops):
         if Product.of(loop.extent) != ONE:
             if strides[loop.name] != expected:
@@ -246,14 +247,13 @@ def panel_columns(
     """Which operand is B ("lhs" or "rhs") and how many columns its panels have."""
     strides = _out_strides(maps, out)
     plan = _plan(maps, strides)
-    tiles = ContractionTiles.for_target(target).fit(
-        *(
-            product([Product.of(loop.extent) for loop in loops])
-            for loops in (plan.m, plan.n, plan.batch)
-        ),
-        target.lanes(dtype.itemsize),
+    m, n, batch = (
+        product([Product.of(loop.extent) for loop in loops])
+        for loops in (plan.m, plan.n, plan.batch)
     )
-    return ("rhs" if plan.a == "lhs" else "lhs"), tiles.nv * target.lanes(dtype.itemsize)
+    width = target.lanes(dtype.itemsize)
+    tiles = ContractionTiles.for_target(target).fit(m, n, batch, width)
+    return ("rhs" if plan.a == "lhs" else "lhs"), tiles.nv * width
 
 
 def _out_strides(maps: ContractionMaps, out: Sequence[Size]) -> dict[str, Product]:
@@ -632,7 +632,7 @@ class _Tile:
 
     def _element(self, row: Dim) -> dict[str, Dim]:
         """The loop indices of a row, and of the panel's first column (under the n loops)."""
-        o, k, plan = self.o, self.o.k, self.o.plan
+        k, plan = self.o.k, self.o.plan
         at = {loop.name: i for loop, i in zip(plan.batch, self.at, strict=True)}
         m_sizes = [k.dim(loop.extent) for loop in plan.m]
         at.update(zip((loop.name for loop in plan.m), k.delinearize(row, m_sizes), strict=True))

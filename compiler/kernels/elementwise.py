@@ -139,7 +139,7 @@ def elementwise_kernel(
                 k.add(base, k.dot(coordinates, s[:-1]))
                 for base, s in zip(bases, strides, strict=True)
             ]
-            _row(k, b, inputs, buffers, strides, starts, low, high, body, blocks.unroll, len(inputs))
+            _row(k, b, inputs, buffers, strides, starts, low, high, body, blocks.unroll)
     terms: list[tuple[tuple[int | DimRef, ...], int]] = [(tuple(sizes[:-1]), rows_per_unit)]
     terms.append(((sizes[-1],), columns_per_unit))
     return k.finish(Units(tuple(terms)), template="elementwise")
@@ -162,9 +162,9 @@ def _row(
     high: Dim,
     body: Body,
     unroll: int,
-    count: int,
 ) -> None:
     """Elements low..high of one row."""
+    count = len(inputs)
     splats = [
         b.load_splat(buffers[i], starts[i]) if strides[i][-1] == 0 else None for i in range(count)
     ]
@@ -193,7 +193,7 @@ def _row(
                 b.scatter(stored, buffers[i], where, b.iota(stride), mask)
 
     width = b.width
-    main = k.add(low, k.round_down(k.sub(high, low), width)) if isinstance(high, int) or True else 0
+    main = k.add(low, k.round_down(k.sub(high, low), width))
     wide = unroll * width
     if unroll > 1:
         much = k.add(low, k.round_down(k.sub(high, low), wide))

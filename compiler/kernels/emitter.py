@@ -12,7 +12,7 @@ is allocated, nothing is checked); templates compute linear indices themselves.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import NamedTuple, TypeAlias
@@ -239,7 +239,7 @@ class KernelEmitter:
     # -- control -------------------------------------------------------------------------
 
     @contextmanager
-    def loop(self, low: Dim, high: Dim, step: int = 1) -> Iterator[Dim]:
+    def loop(self, low: Dim, high: Dim, step: int = 1) -> Generator[Dim]:
         """`for i in range(low, high, step)`; a loop of one known iteration is no loop."""
         if isinstance(low, int) and isinstance(high, int) and low < high <= low + step:
             yield low
@@ -280,7 +280,7 @@ class KernelEmitter:
         return [Value(f"{result}#{i}", v.type) for i, v in enumerate(init)]
 
     @contextmanager
-    def when(self, condition: str) -> Iterator[None]:
+    def when(self, condition: str) -> Generator[None]:
         """Runs the body where the condition (i1) holds."""
         self.line(f"scf.if {condition} {{")
         self._depth += 1
@@ -289,7 +289,7 @@ class KernelEmitter:
         self.line("}")
 
     @contextmanager
-    def otherwise(self) -> Iterator[None]:
+    def otherwise(self) -> Generator[None]:
         """The other branch of the `when` just closed."""
         assert self._lines[-1].strip() == "}"
         self._lines[-1] = "  " * self._depth + "} else {"

@@ -157,7 +157,7 @@ def tanh(b: LaneBuilder, x: Lane) -> Lane:
 
 @_f32
 def erf(b: LaneBuilder, x: Lane) -> Lane:
-    """Error function: 1 - exp(log(1 - erf(x))), the logarithm being a polynomial."""
+    """Error function, as 1 - exp of a polynomial that approximates log(1 - erf)."""
     t = _at_most(b, b.math("absf", x), 4.0)
     p = _horner(b, t, (9.2570608103415e-6, -1.1764801456592977e-4, 6.328595336526632e-4,
                        -1.66706636082381e-3, 1.604321732884273e-4, 1.9153045490384102e-2,

@@ -1,0 +1,230 @@
+"""The contraction template against NumPy in float64, for every role its operands can have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mgec.compiler.kernels.contraction import (
+    ContractionTiles,
+    Epilogue,
+    Extra,
+    contraction_kernel,
+    pack_b,
+    panel_columns,
+)
+from mgec.compiler.kernels.operand import NotApplicable
+from mgec.compiler.kernels.source import DimRef
+from mgec.compiler.targets import host_target
+from mgec.dialects.mge.contraction import MatmulOp, contraction_maps
+from mgec.dialects.mge.convolution import Conv2dDgradOp, Conv2dOp, Conv2dWgradOp
+from mgec.dialects.mge.reference import evaluate
+from mgec.dialects.mge.spec import BOOL, FLOAT16, FLOAT32, FLOAT64
+
+RNG = np.random.default_rng(0)
+
+
+def symbolic(shapes: list[tuple[int, ...]], dynamic: bool) -> tuple[list[Any], list[int]]:
+    """Shapes as the templates take them, and the dims table."""
+    if not dynamic:
+        return list(shapes), []
+    dims = [size for shape in shapes for size in shape]
+    positions = iter(range(len(dims)))
+    return [tuple(DimRef(next(positions)) for _ in shape) for shape in shapes], dims
+
+
+def kernel(op, target, lhs, rhs, out, attrs, dynamic, dtype=FLOAT32, **options):
+    """The source for an op on these shapes, and the dims table."""
+    (left, right, result), dims = symbolic([lhs, rhs, out], dynamic)
+
+    def divide(size, by):
+        if by == 1:
+            return size
+        if dynamic:
+            raise NotApplicable("groups over run-time channels")
+        return size // by
+
+    maps = contraction_maps(op, left, right, result, attrs, divide)
+    source = contraction_kernel(
+        "k", target, maps, left, right, result, dtype, num_dims=len(dims), **options
+    )
+    return source, dims
+
+
+def check(run, op, target, lhs, rhs, attrs, dynamic, dtype=FLOAT32, terms=1, **options):
+    """The op's kernel computes what its reference rule says."""
+    full = op.complete_attrs(attrs)
+    (expected,) = evaluate(op, [lhs.astype(np.float64), rhs.astype(np.float64)], full)
+    source, dims = kernel(
+        op, target, lhs.shape, rhs.shape, expected.shape, full, dynamic, dtype, **options
+    )
+    (actual,) = run(source, target, [lhs, rhs], [(expected.shape, dtype)], dims)
+    # Random terms of size 1: errors of rounding add up as the square root of their number.
+    bound = 8 * np.finfo(dtype).eps * max(terms, 1) ** 0.5
+    scale = max(1.0, terms**0.5)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=bound * scale)
+
+
+MATMULS = [
+    (1, 1, 1), (3, 5, 7), (8, 32, 16), (9, 33, 17), (64, 120, 100), (100, 70, 1500), (40, 10, 84),
+    (1, 300, 40), (300, 1, 40), (5, 100, 1), (0, 3, 4), (3, 0, 4), (3, 4, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("transposed", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize(("m", "n", "depth"), MATMULS)
+def test_matmul(run, target, m, n, depth, transposed, dynamic):
+    lhs_t, rhs_t = map(bool, transposed)
+    lhs = RNG.standard_normal((depth, m) if lhs_t else (m, depth)).astype(np.float32)
+    rhs = RNG.standard_normal((n, depth) if rhs_t else (depth, n)).astype(np.float32)
+    attrs = {"transpose_lhs": lhs_t, "transpose_rhs": rhs_t}
+    check(run, MatmulOp, target, lhs, rhs, attrs, dynamic, terms=depth)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    ("lhs", "rhs"),
+    [((3, 10, 20), (3, 20, 40)), ((3, 10, 20), (20, 40)), ((10, 20), (3, 20, 40)),
+     ((2, 3, 10, 20), (2, 3, 20, 7)), ((2, 1, 10, 20), (1, 3, 20, 7)), ((0, 4, 5), (0, 5, 6))],
+)  # fmt: skip
+def test_batched_matmul(run, target, lhs, rhs, dynamic):
+    a = RNG.standard_normal(lhs).astype(np.float32)
+    b = RNG.standard_normal(rhs).astype(np.float32)
+    if dynamic and 1 in (*lhs, *rhs):
+        pytest.skip("broadcast axes are compiled for their pattern, not for run-time sizes")
+    check(run, MatmulOp, target, a, b, {}, dynamic, terms=20)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_float64(run, target, dynamic):
+    a, b = RNG.standard_normal((37, 50)), RNG.standard_normal((50, 29))
+    check(run, MatmulOp, target, a, b, {}, dynamic, FLOAT64, terms=50)
+
+
+CONVOLUTIONS = [
+    # input, weight, stride, padding, dilation, groups
+    ((2, 3, 7, 9), (4, 3, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    ((1, 1, 28, 28), (6, 1, 5, 5), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    ((2, 6, 12, 12), (16, 6, 5, 5), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    ((2, 4, 11, 10), (6, 2, 3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 2),
+    ((1, 8, 20, 20), (8, 8, 3, 3), (1, 1), (2, 2, 2, 2), (2, 2), 1),
+    ((3, 5, 8, 8), (7, 5, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    ((2, 5, 8, 8), (7, 5, 1, 1), (2, 2), (0, 0, 0, 0), (1, 1), 1),
+    ((2, 4, 9, 9), (4, 1, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 4),
+    ((1, 3, 40, 70), (10, 3, 7, 7), (2, 2), (3, 3, 3, 3), (1, 1), 1),
+    ((1, 1, 1, 50), (3, 1, 1, 5), (1, 1), (0, 0, 2, 2), (1, 1), 1),
+    ((2, 16, 4, 4), (33, 16, 3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    ((1, 2, 9, 11), (3, 2, 3, 2), (3, 1), (2, 0, 0, 1), (1, 2), 1),
+]
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+@pytest.mark.parametrize("kind", ["forward", "dgrad", "wgrad"])
+def test_conv2d(run, target, case, kind, dynamic):
+    inp, weight, stride, padding, dilation, groups = case
+    attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    x = RNG.standard_normal(inp).astype(np.float32)
+    w = RNG.standard_normal(weight).astype(np.float32)
+    if dynamic and groups > 1:
+        with pytest.raises(NotApplicable):
+            check(run, Conv2dOp, target, x, w, attrs, dynamic)
+        return
+    if kind == "forward":
+        check(run, Conv2dOp, target, x, w, attrs, dynamic, terms=int(np.prod(weight[1:])))
+        return
+    (y,) = evaluate(Conv2dOp, [x, w], Conv2dOp.complete_attrs(attrs))
+    dy = RNG.standard_normal(y.shape).astype(np.float32)
+    if kind == "dgrad":
+        terms = int(np.prod(weight)) // weight[1]
+        attrs = {**attrs, "input_size": inp[2:]}
+        op, other = Conv2dDgradOp, w
+    else:
+        terms = int(np.prod(dy.shape)) // dy.shape[1]
+        attrs = {**attrs, "kernel_size": weight[2:]}
+        op, other = Conv2dWgradOp, x
+    check(run, op, target, dy, other, attrs, dynamic, terms=terms)
+
+
+def test_epilogue(run, target):
+    """Bias per column and per row, a residual, a scalar, and a mask as second result."""
+    a = RNG.standard_normal((50, 30)).astype(np.float32)
+    b = RNG.standard_normal((30, 70)).astype(np.float32)
+    column, row = (RNG.standard_normal(s).astype(np.float32) for s in ((70,), (50,)))
+    residual = RNG.standard_normal((50, 70)).astype(np.float32)
+    scale = np.array([1.5], np.float32)
+
+    def body(lanes, acc, extras):
+        by_column, by_row, rest, factor = extras
+        value = lanes.add(lanes.add(lanes.add(lanes.mul(acc, factor), by_column), by_row), rest)
+        return [
+            lanes.maximum(value, lanes.like(0, value)),
+            lanes.cmpf("ogt", value, lanes.like(0, value)),
+        ]
+
+    present = [(False, True), (True, False), (True, True), (False, False)]
+    epilogue = Epilogue(tuple(Extra(FLOAT32, p) for p in present), (FLOAT32, BOOL), body)
+    maps = contraction_maps(MatmulOp, (50, 30), (30, 70), (50, 70), MatmulOp.complete_attrs({}))
+    expected = a.astype(np.float64) @ b * 1.5 + column + row[:, None] + residual
+    for tiles in (None, ContractionTiles(4, 2, kc=8, nc=1, mc=16, pack_a=4)):
+        source = contraction_kernel(
+            "k", target, maps, (50, 30), (30, 70), (50, 70), epilogue=epilogue, tiles=tiles
+        )
+        value, mask = run(
+            source, target, [a, b, column, row, residual, scale],
+            [((50, 70), np.float32), ((50, 70), np.bool_)],
+        )  # fmt: skip
+        np.testing.assert_allclose(value, np.maximum(expected, 0), atol=2e-5)
+        np.testing.assert_array_equal(mask, value > 0)
+
+
+def test_convolution_epilogue(run, target):
+    """A bias per channel goes with the rows."""
+    x = RNG.standard_normal((2, 3, 9, 9)).astype(np.float32)
+    w = RNG.standard_normal((5, 3, 3, 3)).astype(np.float32)
+    bias = RNG.standard_normal(5).astype(np.float32)
+    attrs = Conv2dOp.complete_attrs({"padding": (1, 1, 1, 1)})
+    (expected,) = evaluate(Conv2dOp, [x.astype(np.float64), w.astype(np.float64)], attrs)
+    expected = np.maximum(expected + bias[:, None, None], 0)
+    epilogue = Epilogue(
+        (Extra(FLOAT32, (False, True, False, False)),),
+        (FLOAT32,),
+        lambda b, acc, xs: [b.maximum(b.add(acc, xs[0]), b.like(0, acc))],
+    )
+    source, _ = kernel(
+        Conv2dOp, target, x.shape, w.shape, expected.shape, attrs, False, epilogue=epilogue
+    )
+    (actual,) = run(source, target, [x, w, bias], [(expected.shape, np.float32)])
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_packed_b(run, target):
+    a = RNG.standard_normal((20, 45)).astype(np.float32)
+    b = RNG.standard_normal((45, 75)).astype(np.float32)
+    maps = contraction_maps(MatmulOp, (20, 45), (45, 75), (20, 75), MatmulOp.complete_attrs({}))
+    side, columns = panel_columns(target, maps, (20, 75))
+    assert side == "rhs"
+    source = contraction_kernel("k", target, maps, (20, 45), (45, 75), (20, 75), b_packed=True)
+    (actual,) = run(source, target, [a, pack_b(b, columns)], [((20, 75), np.float32)])
+    np.testing.assert_allclose(actual, a.astype(np.float64) @ b, atol=1e-5)
+
+
+def test_small_blocks(run, target):
+    """Every block size is cut, and K in pieces is summed in order."""
+    a = RNG.standard_normal((45, 100)).astype(np.float32)
+    b = RNG.standard_normal((100, 90)).astype(np.float32)
+    for lanes, direct in ((8, 0), (4, 31)):
+        tiles = ContractionTiles(4, 1, kc=lanes * 3 + 1, nc=2, mc=12, pack_a=4, direct_rows=direct)
+        check(run, MatmulOp, target, a, b, {}, False, terms=100, tiles=tiles)
+        attrs = {"transpose_lhs": True, "transpose_rhs": True}
+        left, right = np.ascontiguousarray(a.T), np.ascontiguousarray(b.T)
+        check(run, MatmulOp, target, left, right, attrs, True, terms=100, tiles=tiles)
+
+
+def test_refuses_16_bit_floats():
+    maps = contraction_maps(MatmulOp, (2, 3), (3, 4), (2, 4), MatmulOp.complete_attrs({}))
+    with pytest.raises(NotApplicable, match="sums of float16"):
+        contraction_kernel("k", host_target(), maps, (2, 3), (3, 4), (2, 4), FLOAT16)

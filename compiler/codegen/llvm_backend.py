@@ -72,8 +72,8 @@ def _wrapper(source: KernelSource) -> str:
     """`void name(ptr buffers, ptr dims, i64 begin, i64 end)` around the body."""
     lines = [f"define void @{source.name}(ptr %buffers, ptr %dims, i64 %begin, i64 %end) {{"]
     arguments: list[str] = []
-    for i in range(source.num_buffers):
-        lines.append(f"  %pp{i} = getelementptr ptr, ptr %buffers, i64 {i}")
+    for i, entry in enumerate(source.order or range(source.num_buffers)):
+        lines.append(f"  %pp{i} = getelementptr ptr, ptr %buffers, i64 {entry}")
         lines.append(f"  %p{i} = load ptr, ptr %pp{i}, align 8")
         arguments.append(f"ptr %p{i}")
     for i in range(source.num_dims):

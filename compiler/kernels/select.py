@@ -1,23 +1,60 @@
-"""Which template makes a kernel: the first that can serve it, in order of speed."""
+"""Which template makes a kernel: the first that can serve it, in order of speed.
+
+A template that cannot serve a region says so with `NotApplicable`; the last resort, linalg
+lowered to loops, serves every region.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from xdsl.ir import Block, SSAValue
 
+from mgec import config
+from mgec.compiler.kernels.contraction import Epilogue, Extra, contraction_kernel
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
 from mgec.compiler.kernels.emitter import VectorLanes
+from mgec.compiler.kernels.operand import NotApplicable
 from mgec.compiler.kernels.region import Region, Size, collapse
-from mgec.compiler.kernels.source import KernelSource
+from mgec.compiler.kernels.rows import (
+    Loop,
+    fold_named,
+    layer_norm_kernel,
+    reduction_kernel,
+    softmax_kernel,
+)
+from mgec.compiler.kernels.source import DimRef, KernelSource
 from mgec.compiler.lowering.linalg_kernel import linalg_kernel
 from mgec.compiler.passes.form_kernels import is_elementwise
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.constant import ConstantOp
-from mgec.dialects.mge.lane import Lane
+from mgec.dialects.mge.contraction import accumulator, contraction, contraction_maps
+from mgec.dialects.mge.lane import Lane, lane_type
+from mgec.dialects.mge.op import MgeOp, Plain
+from mgec.dialects.mge.spec import FLOAT32, FLOAT64, TensorSpec, from_type, is_float
 
-WHOLE: frozenset[str] = frozenset()
+WHOLE: frozenset[str] = frozenset({"mge.softmax", "mge.log_softmax", "mge.layer_norm"})
 """Composites that a template serves whole, so that passes leave them alone."""
+
+_FOLDS = {
+    "mge.reduce_sum": "sum",
+    "mge.reduce_prod": "prod",
+    "mge.reduce_max": "max",
+    "mge.reduce_min": "min",
+}
+
+
+def serves_whole(
+    op: type[MgeOp], specs: Sequence[TensorSpec | None], attrs: Mapping[str, Plain]
+) -> bool:
+    """Whether a template serves this composite whole, for any sizes."""
+    if op.name not in WHOLE or specs[0] is None or specs[0].dtype not in (FLOAT32, FLOAT64):
+        return False
+    if op.name == "mge.layer_norm":
+        return (specs[1] is None) == (specs[2] is None)
+    return attrs["axis"] == specs[0].rank - 1
 
 
 def select_kernel(
@@ -33,18 +70,22 @@ def select_kernel(
             kernels have any, and their template reads an element before it writes it.
     """
     region = Region.of(block)
-    if (source := _elementwise(region, name, target)) is not None:
-        return source
+    for template in (_elementwise, _contraction, _reduction, _whole):
+        try:
+            return template(region, name, target)
+        except NotApplicable as reason:
+            if config.debug >= 3:
+                config.get_logger().info("%s: not %s: %s", name, template.__name__[1:], reason)
     assert not in_place, f"{name}: only elementwise kernels work in place"
     return linalg_kernel(block, name, target)
 
 
-def _elementwise(region: Region, name: str, target: Target) -> KernelSource | None:
+def _elementwise(region: Region, name: str, target: Target) -> KernelSource:
     """One loop nest over the outputs, all of one shape."""
     if not all(is_elementwise(op) or isinstance(op, ConstantOp) for op in region.ops):
-        return None
+        raise NotApplicable("not every op is elementwise")
     if len({dims if region.is_static else len(dims) for dims in region.output_dims}) != 1:
-        return None
+        raise NotApplicable("the outputs differ in shape")
     sizes: tuple[Size, ...]
     if region.is_static:
         shapes = collapse([s.shape for s in region.inputs], region.outputs[0].shape)
@@ -52,12 +93,11 @@ def _elementwise(region: Region, name: str, target: Target) -> KernelSource | No
         operands: Sequence[tuple[Size, ...]] = shapes
     else:
         sizes, operands = region.output_dims[0], region.input_dims
-    rank = len(sizes)
-    inputs: list[Access] = []
-    for spec, dims in zip(region.inputs, operands, strict=True):
-        present = [False] * (rank - len(dims)) + [d != 1 for d in dims]
-        inputs.append(Access(spec.dtype, dense_strides(sizes, present)))
-    everywhere = dense_strides(sizes, [True] * rank)
+    inputs = [
+        Access(spec.dtype, _strides(dims, sizes))
+        for spec, dims in zip(region.inputs, operands, strict=True)
+    ]
+    everywhere = dense_strides(sizes, [True] * len(sizes))
     outputs = [Access(spec.dtype, everywhere) for spec in region.outputs]
 
     def body(b: VectorLanes, lanes: Sequence[Lane]) -> list[Lane]:
@@ -65,3 +105,211 @@ def _elementwise(region: Region, name: str, target: Target) -> KernelSource | No
         return region.evaluate(b, known, region.yielded)
 
     return elementwise_kernel(name, target, sizes, inputs, outputs, body, num_dims=region.num_dims)
+
+
+def _strides(dims: Sequence[Size], sizes: Sequence[Size]) -> tuple[Any, ...]:
+    """Strides of a dense operand of `dims` that broadcasts over loops of `sizes`."""
+    present = [False] * (len(sizes) - len(dims)) + [d != 1 for d in dims]
+    return dense_strides(sizes, present)
+
+
+def _root(region: Region, is_root: Callable[[MgeOp], bool]) -> MgeOp:
+    """The one op of the region that is not elementwise."""
+    roots = [op for op in region.ops if not (is_elementwise(op) or isinstance(op, ConstantOp))]
+    if len(roots) != 1 or not is_root(roots[0]):
+        raise NotApplicable("the region has another root")
+    return roots[0]
+
+
+def _contraction(region: Region, name: str, target: Target) -> KernelSource:
+    """A matmul or convolution, with what follows applied to the sums in registers."""
+    root = _root(region, lambda op: type(op) in contraction)
+    lhs, rhs = root.operands
+    arguments: list[SSAValue] = list(region.block.args)
+    if lhs not in arguments or rhs not in arguments:
+        raise NotApplicable("an operand is computed in the region")
+    total = root.results[0]
+    out_spec = from_type(total.type)
+    dtype = out_spec.dtype
+    if dtype not in (FLOAT32, FLOAT64):
+        raise NotApplicable(f"sums of {dtype.name}")
+    if region.is_static:
+        out: tuple[Size, ...] = out_spec.shape
+    else:
+        if len(region.ops) != 1:
+            raise NotApplicable("run-time sizes with an epilogue")
+        out = region.output_dims[0]
+    sides = [region.input_dims[arguments.index(v)] for v in (lhs, rhs)]
+    maps = contraction_maps(type(root), *sides, out, root.attrs, divide=_divide)
+    used = {v for op in region.ops if op is not root for v in op.operands}
+    extras = [a for a in arguments if a in used]
+    accesses: list[Extra] = []
+    for value in extras:
+        shape = from_type(value.type).shape
+        padded = (1,) * (len(out) - len(shape)) + shape
+        if any(d not in (1, o) for d, o in zip(padded, out, strict=True)):
+            raise NotApplicable("an epilogue operand does not broadcast to the result")
+        present = tuple(d != 1 for d in padded)
+        accesses.append(Extra(from_type(value.type).dtype, present))
+    if any(s.shape != out_spec.shape for s in region.outputs) and region.is_static:
+        raise NotApplicable("an output is not of the result's shape")
+
+    def body(b: VectorLanes, acc: Lane, lanes: Sequence[Lane]) -> list[Lane]:
+        known: dict[SSAValue, Lane] = {total: acc, **dict(zip(extras, lanes, strict=True))}
+        return region.evaluate(b, known, region.yielded)
+
+    epilogue = Epilogue(tuple(accesses), tuple(s.dtype for s in region.outputs), body)
+    source = contraction_kernel(
+        name, target, maps, *sides, out, dtype, num_dims=region.num_dims, epilogue=epilogue
+    )
+    buffers = [arguments.index(v) for v in (lhs, rhs, *extras)]
+    flops = maps.flops if region.is_static else 0
+    return replace(_in_order(source, buffers, region), flops=flops)
+
+
+def _divide(size: Size, by: int) -> Size:
+    if by == 1:
+        return size
+    if isinstance(size, int):
+        return size // by
+    raise NotApplicable("groups of run-time size")
+
+
+def _in_order(source: KernelSource, inputs: Sequence[int], region: Region) -> KernelSource:
+    """Connects the template's buffers to the kernel's table.
+
+    The template has its inputs in its own order, then outputs and scratch; the table the
+    block arguments, outputs and scratch.
+    """
+    count = len(region.inputs)
+    order = [*inputs, *range(count, count + len(region.outputs))]
+    entries = count + len(region.outputs)
+    if source.scratch_bytes:
+        order.append(entries)
+        entries += 1
+    return replace(source, order=tuple(order), num_buffers=entries)
+
+
+def _reduction(region: Region, name: str, target: Target) -> KernelSource:
+    """One reduction, with what feeds it and what follows."""
+    root = _root(region, lambda op: op.name in _FOLDS)
+    source, total = root.operands[0], root.results[0]
+    dtype = from_type(source.type).dtype
+    if not is_float(dtype):
+        raise NotApplicable(f"a reduction of {dtype.name}")
+    arguments: list[SSAValue] = list(region.block.args)
+    before = region.slice([source], set(arguments))
+    early: list[SSAValue] = [
+        a for a in arguments if a is source or any(a in op.operands for op in before)
+    ]
+    after = [op for op in region.ops if op is not root and op not in before]
+    after = [op for op in after if not isinstance(op, ConstantOp)]
+    late = [a for a in arguments if any(a in op.operands for op in after)]
+    axes = set(_ints(root.attrs["axes"]))
+    result = from_type(total.type)
+    if region.is_static:
+        full = from_type(source.type).shape
+        if any(s.shape != result.shape for s in region.outputs):
+            raise NotApplicable("an output is not of the result's shape")
+        kept_shape = tuple(1 if i in axes else d for i, d in enumerate(full))
+        shapes = collapse([*(from_type(v.type).shape for v in early), kept_shape], full)
+        sizes: tuple[Size, ...] = shapes.pop()
+        kept_dims = shapes.pop() or (1,) * len(sizes)
+        operands: list[tuple[Size, ...]] = list(shapes)
+        kept = [d != 1 for d in kept_dims]
+    else:
+        if len(region.ops) != 1:
+            raise NotApplicable("run-time sizes with other ops")
+        sizes, operands = region.input_dims[0], [region.input_dims[0]]
+        kept = [i not in axes for i in range(len(sizes))]
+    if not sizes:
+        sizes, kept, operands = (1,), [True], [() for _ in early]
+    inputs = [
+        Access(from_type(v.type).dtype, _strides(dims, sizes))
+        for v, dims in zip(early, operands, strict=True)
+    ]
+    everywhere = dense_strides(sizes, kept)
+    outputs = [Access(s.dtype, everywhere) for s in region.outputs]
+    late_accesses: list[Access] = []
+    for value in late:
+        spec = from_type(value.type)
+        if spec.is_static and spec.size == 1:
+            late_accesses.append(Access(spec.dtype, (0,) * len(sizes)))
+        elif spec.shape == result.shape:
+            late_accesses.append(Access(spec.dtype, everywhere))
+        else:
+            raise NotApplicable("an operand broadcasts to the result of the reduction")
+    wide = accumulator(dtype)
+
+    def prologue(b: VectorLanes, lanes: Sequence[Lane]) -> list[Lane]:
+        known: dict[SSAValue, Lane] = dict(zip(early, lanes, strict=True))
+        (value,) = region.evaluate(b, known, [source])
+        return [b.convert(value, dtype, wide)]
+
+    def finish(b: VectorLanes, totals: Sequence[Lane], lanes: Sequence[Lane]) -> list[Lane]:
+        known: dict[SSAValue, Lane] = dict(zip(late, lanes, strict=True))
+        known[total] = b.convert(totals[0], wide, dtype)
+        return region.evaluate(b, known, region.yielded)
+
+    made = reduction_kernel(
+        name,
+        target,
+        [Loop(size, keep) for size, keep in zip(sizes, kept, strict=True)],
+        inputs,
+        outputs,
+        [fold_named(_FOLDS[root.name], lane_type(wide))],
+        prologue=prologue,
+        finish=finish,
+        late=late_accesses,
+        num_dims=region.num_dims,
+    )
+    return _in_order(made, [arguments.index(v) for v in (*early, *late)], region)
+
+
+def _whole(region: Region, name: str, target: Target) -> KernelSource:
+    """A composite by a template of its own."""
+    if len(region.ops) != 1:
+        raise NotApplicable("more than one op")
+    (op,) = region.ops
+    if not serves_whole(type(op), op.operand_specs, op.attrs):
+        raise NotApplicable("no template of its own")
+    sizes = region.input_dims[0]
+    spec = region.inputs[0]
+    if op.name == "mge.layer_norm":
+        trailing = int(str(op.attrs["num_axes"]))
+        rows, row = sizes[: len(sizes) - trailing], sizes[len(sizes) - trailing :]
+        if len([d for d in row if d != 1]) > 1 and not region.is_static:
+            raise NotApplicable("several trailing axes of run-time size")
+        return layer_norm_kernel(
+            name,
+            target,
+            rows or (1,),
+            _product(row),
+            spec.dtype,
+            eps=float(str(op.attrs["eps"])),
+            affine=len(op.operands) == 3,
+            num_dims=region.num_dims,
+        )
+    return softmax_kernel(
+        name,
+        target,
+        sizes[:-1] or (1,),
+        sizes[-1],
+        spec.dtype,
+        log=op.name == "mge.log_softmax",
+        num_dims=region.num_dims,
+    )
+
+
+def _product(sizes: Sequence[Size]) -> Size:
+    known = 1
+    for size in sizes:
+        if isinstance(size, DimRef):
+            return size
+        known *= size
+    return known
+
+
+def _ints(value: object) -> tuple[int, ...]:
+    assert isinstance(value, tuple)
+    return tuple(int(v) for v in value)

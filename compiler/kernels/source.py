@@ -70,6 +70,8 @@ class KernelSource:
         stage: which lowering pipeline the text needs: "linalg" or "vector".
         template: name of the template that made it, for people.
         flops: floating point operations of one run, if known.
+        order: for each pointer argument of the body, which entry of the pointer table it is;
+            by default the entry of the same number.
     """
 
     name: str
@@ -81,6 +83,7 @@ class KernelSource:
     stage: str = "vector"
     template: str = "linalg"
     flops: int = 0
+    order: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 from mgec import config
 from mgec.compiler.eager import EagerKernel, eager_kernel
 from mgec.compiler.kernels.region import collapse
+from mgec.compiler.kernels.select import serves_whole
 from mgec.core.promote import scalar
 from mgec.core.tensor import Tensor, intern_spec
 from mgec.device import Device
@@ -85,7 +86,7 @@ def _make_plan(
         return _alias_plan(op, outputs[0])
     if issubclass(op, ElementwiseOp) and op in lanes:
         return _elementwise_plan(op, specs, outputs, full)
-    if op in lowering:
+    if op in lowering or serves_whole(op, specs, full):
         present = [s for s in specs if s is not None]
         kernel = eager_kernel(op, specs, outputs, full)
         dims = _sizes([*present, *outputs]) + _runtime_values(op, full)

@@ -82,6 +82,7 @@ def inputs_of(model: Module, arguments: argparse.Namespace) -> list[Array]:
         return random_inputs(model.inputs, arguments.seed)
     arrays = read_npz(arguments.input)
     names = [spec.name for spec in model.inputs]
+    example = ", ".join(f"{name}=..." for name in names)
     expected = [(spec.name, str(spec)) for spec in model.inputs]
     for what, wrong in (
         ("has no input", [name for name in names if name not in arrays]),
@@ -91,7 +92,7 @@ def inputs_of(model: Module, arguments: argparse.Namespace) -> list[Array]:
             raise ArgumentError(
                 f"{arguments.input}: it {what} {', '.join(map(repr, wrong))}",
                 values=expected,
-                fix=f"write the file with numpy.savez(file, {', '.join(f'{n}=...' for n in names)})",
+                fix=f"write the file with numpy.savez(file, {example})",
             )
     return [as_input(arrays[spec.name], spec) for spec in model.inputs]
 

@@ -1,0 +1,355 @@
+"""Compiles a model.
+
+FILE is one of
+  net.py[:FUNC]  Python: FUNC is a traced function, a plain function of tensors, or a Module (an
+                 instance, or a class that needs no arguments; it is put into inference mode).
+                 FUNC may be left out if there is one choice. Example inputs come from --input,
+                 else from a function example_inputs() in the file, else from the last call of a
+                 traced function. Parameters become constants.
+  net.mlir       one func.func of mge ops; weights beside it in net.safetensors
+  net.mge        an artifact, to compile its graph again, for another target
+
+Without --compile-to the result is an artifact. The phases are trace, graph, kernels (the whole
+graph as one file), then linalg, vector, llvm, object (one file per kernel, in a folder); -o says
+where, the text goes to the standard output otherwise. What trace, graph and kernels print can be
+compiled further with --compile-from.
+
+  mgec compile net.py:predict --input x:1,3,224,224 -o net.mge
+  mgec compile net.mge --target x86-64-v3 -o net-v3.mge
+  mgec compile net.py --compile-to graph -o net.mlir
+  mgec compile net.mlir --compile-from graph --time-passes -o net.mge
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mgec import config
+from mgec.errors import ArgumentError, FileError, FileMissingError, OptionError
+
+if TYPE_CHECKING:
+    from mgec.compiler.graph_module import GraphModule
+    from mgec.compiler.targets import Target
+
+# As in `mgec.compiler.pipeline`, which takes a while to import; a test compares.
+GRAPH_PHASES = ("trace", "graph", "kernels")
+KERNEL_PHASES = ("linalg", "vector", "llvm", "object")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument("source", metavar="FILE[:FUNC]", help="a .py, .mlir or .mge file")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="the artifact, or where the text of a phase goes"
+    )
+    parser.add_argument(
+        "--target", metavar="T", help="host, x86-64, x86-64-v2, -v3 or -v4 (default: MGEC_TARGET)"
+    )
+    parser.add_argument(
+        "--opt-level",
+        type=int,
+        choices=(0, 2),
+        default=2,
+        help="0 runs no optimization and fuses nothing (default 2)",
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME:SHAPE[:DTYPE]",
+        help="an example input of a Python function, such as x:8,3,32,32:float32; repeat it",
+    )
+    parser.add_argument(
+        "--compile-to",
+        choices=GRAPH_PHASES + KERNEL_PHASES,
+        metavar="PHASE",
+        help=f"stop after this phase: {', '.join(GRAPH_PHASES + KERNEL_PHASES)}",
+    )
+    parser.add_argument(
+        "--compile-from",
+        choices=GRAPH_PHASES,
+        metavar="PHASE",
+        help="the phase that an .mlir file is a dump of: trace (default), graph or kernels",
+    )
+    parser.add_argument(
+        "--dump-phases-to",
+        metavar="DIR",
+        help="write every phase into numbered folders here (default: MGEC_DUMP)",
+    )
+    parser.add_argument(
+        "--time-passes", action="store_true", help="print what took how long, to stderr"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compiles."""
+    from mgec.compiler.targets import target_named
+
+    clock = _Clock()
+    path, function = split_source(arguments.source)
+    _check_usage(arguments, path, function)
+    target = target_named(arguments.target or config.target)
+    graph, since, name = _load(arguments, path, function)
+    clock.lap("load", "trace" if path.suffix == ".py" else "read")
+    if arguments.compile_to in GRAPH_PHASES:
+        _write_graph(arguments, graph, since, target, clock)
+    elif arguments.compile_to in KERNEL_PHASES:
+        _write_kernels(arguments, graph, since, target, clock)
+    else:
+        _write_artifact(arguments, graph, since, name, target, clock)
+    if arguments.time_passes:
+        clock.print_table()
+    return 0
+
+
+def split_source(text: str) -> tuple[Path, str]:
+    """FILE[:FUNC] as a path and a name.
+
+    Raises:
+        FileMissingError: if there is no such file.
+        FileError: if it is a folder.
+        ArgumentError: if it is a file of another kind.
+    """
+    path, function = Path(text), ""
+    if not path.exists() and ":" in text:
+        file, _, function = text.rpartition(":")
+        path = Path(file)
+    if path.is_dir():
+        raise FileError(f"{path} is a folder", fix="pass a .py, .mlir or .mge file")
+    if not path.exists():
+        raise FileMissingError(f"there is no file {path}", fix="check the path")
+    if path.suffix not in (".py", ".mlir", ".mge"):
+        raise ArgumentError(
+            f"{path}: files that end in {path.suffix or 'nothing'!r} cannot be compiled",
+            fix="pass a .py, .mlir or .mge file",
+        )
+    return path, function
+
+
+def _check_usage(arguments: argparse.Namespace, path: Path, function: str) -> None:
+    """Refuses combinations of options that mean nothing."""
+    out, last, first = arguments.output, arguments.compile_to, arguments.compile_from
+    if path.suffix != ".py":
+        if function:
+            raise OptionError(
+                f"{path}:{function}: only a Python file has functions to choose from",
+                fix=f"pass {path}",
+            )
+        if arguments.input:
+            raise OptionError(
+                f"--input: the inputs of {path} are in the file", fix="leave --input out"
+            )
+    if first is not None and path.suffix != ".mlir":
+        raise OptionError(
+            f"--compile-from {first}: only an .mlir file can be a dump of a phase",
+            fix="leave --compile-from out",
+        )
+    phases = GRAPH_PHASES + KERNEL_PHASES
+    if first is not None and last is not None and phases.index(last) < phases.index(first):
+        raise OptionError(
+            f"--compile-to {last}: that phase is before --compile-from {first}",
+            fix=f"the order is {', '.join(phases)}",
+        )
+    if out is None and last is None:
+        raise OptionError(
+            "there is no place for the artifact", fix=f"add -o {path.with_suffix('.mge').name}"
+        )
+    if out is None and last == "object":
+        raise OptionError("--compile-to object is not text", fix="add -o DIR for the files")
+    if out is None:
+        return
+    place = Path(out)
+    if last in KERNEL_PHASES and place.exists() and not place.is_dir():
+        raise OptionError(
+            f"-o {out}: {last} makes one file per kernel, but this is a file, not a folder",
+            fix="name a folder",
+        )
+    if last not in KERNEL_PHASES and place.is_dir():
+        raise OptionError(f"-o {out} is a folder", fix="name a file")
+    if path.suffix != ".mge" and place.exists() and place.samefile(path):
+        raise OptionError(f"-o {out} is the source itself", fix="name another file")
+    if last is None and place.suffix in (".py", ".mlir"):
+        raise OptionError(
+            f"-o {out}: an artifact is not a {place.suffix} file",
+            fix=f"name it {place.with_suffix('.mge')}, or add --compile-to for text",
+        )
+
+
+def _load(arguments: argparse.Namespace, path: Path, function: str) -> tuple[GraphModule, str, str]:
+    """The graph, the phase it is a dump of, and the model's name."""
+    if path.suffix == ".py":
+        from mgec.tools.commands._python_file import parse_input, trace_file
+
+        inputs = [parse_input(text) for text in arguments.input]
+        graph, name = trace_file(path, function, inputs)
+        return graph, "trace", name
+    from mgec.compiler.loading import load_artifact_graph, load_graph, phase_of
+
+    if path.suffix == ".mge":
+        graph, since, name = load_artifact_graph(path)
+        if arguments.compile_to in GRAPH_PHASES[: GRAPH_PHASES.index(since)]:
+            raise OptionError(
+                f"--compile-to {arguments.compile_to}: {path} carries its graph after {since}",
+                fix=f"use --compile-to {since} or later",
+            )
+        return graph, since, name
+    graph = load_graph(path)
+    since = arguments.compile_from or phase_of(graph)
+    if phase_of(graph) == "kernels" and since != "kernels":
+        raise OptionError(
+            f"--compile-from {since}: {path} has kernels, so it is a dump of kernels",
+            fix="use --compile-from kernels, or leave it out",
+        )
+    if since == "kernels" and phase_of(graph) != "kernels":
+        raise OptionError(
+            f"--compile-from kernels: there is no mge.kernel in {path}",
+            fix="use --compile-from graph or trace",
+        )
+    if arguments.compile_to in GRAPH_PHASES[: GRAPH_PHASES.index(since)]:
+        raise OptionError(
+            f"--compile-to {arguments.compile_to}: {path} is a dump of {since} already",
+            fix=f"use --compile-to {since} or later",
+        )
+    return graph, since, graph.main.sym_name.data
+
+
+def _run_phases(
+    arguments: argparse.Namespace,
+    graph: GraphModule,
+    since: str,
+    until: str,
+    target: Target,
+    clock: _Clock,
+) -> None:
+    from mgec.compiler.api import run_graph_phases
+
+    run_graph_phases(
+        graph,
+        since=since,
+        until=until,
+        optimize=arguments.opt_level > 0,
+        observe=clock.note,
+        after_phase=_dump(arguments, target),
+    )
+    clock.skip()
+
+
+def _dump(
+    arguments: argparse.Namespace, target: Target
+) -> Callable[[str, GraphModule], None] | None:
+    """What writes each phase, if that was asked for."""
+    folder = arguments.dump_phases_to or config.dump
+    if folder is None:
+        return None
+    from mgec.tools.commands._phases import PhaseWriter
+
+    return PhaseWriter(Path(folder), target, optimize=arguments.opt_level > 0).after_phase
+
+
+def _write_graph(
+    arguments: argparse.Namespace, graph: GraphModule, since: str, target: Target, clock: _Clock
+) -> None:
+    from mgec.compiler.loading import graph_text, save_graph, used_weights
+
+    _run_phases(arguments, graph, since, arguments.compile_to, target, clock)
+    if arguments.output is not None:
+        save_graph(graph, arguments.output)
+        return
+    sys.stdout.write(graph_text(graph))
+    if used_weights(graph):
+        sys.stderr.write("mgec: the weights are left out; -o FILE.mlir writes them beside it\n")
+
+
+def _write_kernels(
+    arguments: argparse.Namespace, graph: GraphModule, since: str, target: Target, clock: _Clock
+) -> None:
+    from mgec.tools.commands._phases import kernel_forms, write
+
+    phase = arguments.compile_to
+    _run_phases(arguments, graph, since, "kernels", target, clock)
+    for i, (_, name, data) in enumerate(kernel_forms(graph, target, [phase])):
+        if arguments.output is not None:
+            write(Path(arguments.output) / name, data)
+        else:
+            comment = ";" if phase == "llvm" else "//"
+            separator = f"{comment} -----\n" if i else ""
+            sys.stdout.write(f"{separator}{comment} {name}\n{data.decode()}\n")
+        clock.lap(phase, name)
+
+
+def _write_artifact(
+    arguments: argparse.Namespace,
+    graph: GraphModule,
+    since: str,
+    name: str,
+    target: Target,
+    clock: _Clock,
+) -> None:
+    from mgec.compiler.api import compile_graph
+
+    compiled = compile_graph(
+        graph,
+        target=target,
+        optimize=arguments.opt_level > 0,
+        keep_source=True,
+        since=since,
+        observe=clock.note,
+        after_phase=_dump(arguments, target),
+    )
+    new = f"{len(compiled.kernels)} kernels, {compiled.compiled_kernels} compiled now"
+    clock.note("object", new, compiled.seconds["object"])
+    clock.skip()
+    compiled.write(arguments.output, name=name)
+    clock.lap("object", "link and write")
+    size = Path(arguments.output).stat().st_size
+    sys.stdout.write(
+        f"{arguments.output}: {name} for {target.name}, {len(compiled.calls)} steps, "
+        f"{new}, {size / 1e6:.2f} MB, {clock.total():.2f} s\n"
+    )
+
+
+class _Clock:
+    """What took how long: rows of (phase, what, seconds)."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[str, str, float]] = []
+        self._start = self._last = time.perf_counter()
+
+    def note(self, phase: str, what: str, seconds: float) -> None:
+        """Adds a row."""
+        self._rows.append((phase, what, seconds))
+
+    def lap(self, phase: str, what: str) -> None:
+        """Adds a row for the time since the last lap or skip."""
+        now = time.perf_counter()
+        self.note(phase, what, now - self._last)
+        self._last = now
+
+    def skip(self) -> None:
+        """Begins a lap: what was before it is in rows already."""
+        self._last = time.perf_counter()
+
+    def total(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+    def print_table(self) -> None:
+        """Prints the rows to the standard error stream."""
+        from rich.console import Console
+        from rich.table import Table
+
+        total = self.total()
+        table = Table("phase", "pass")
+        table.add_column("ms", justify="right")
+        table.add_column("%", justify="right")
+        rest = ("", "the rest: imports, checks", total - sum(row[2] for row in self._rows))
+        for phase, what, seconds in (*self._rows, rest):
+            table.add_row(phase, what, f"{seconds * 1e3:.2f}", f"{100 * seconds / total:.1f}")
+        table.add_section()
+        table.add_row("", "total", f"{total * 1e3:.2f}", "100.0")
+        Console(stderr=True, width=None if sys.stderr.isatty() else 100).print(table)

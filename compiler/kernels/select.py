@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from xdsl.ir import Block, SSAValue
 
@@ -49,7 +49,13 @@ _FOLDS = {
 def serves_whole(
     op: type[MgeOp], specs: Sequence[TensorSpec | None], attrs: Mapping[str, Plain]
 ) -> bool:
-    """Whether a template serves this composite whole, for any sizes."""
+    """Whether a template serves this composite whole, whatever the sizes at run time."""
+    return _has_template(op, specs, attrs) and attrs.get("num_axes", 1) == 1
+
+
+def _has_template(
+    op: type[MgeOp], specs: Sequence[TensorSpec | None], attrs: Mapping[str, Plain]
+) -> bool:
     if op.name not in WHOLE or specs[0] is None or specs[0].dtype not in (FLOAT32, FLOAT64):
         return False
     if op.name == "mge.layer_norm":
@@ -139,8 +145,8 @@ def _contraction(region: Region, name: str, target: Target) -> KernelSource:
         if len(region.ops) != 1:
             raise NotApplicable("run-time sizes with an epilogue")
         out = region.output_dims[0]
-    sides = [region.input_dims[arguments.index(v)] for v in (lhs, rhs)]
-    maps = contraction_maps(type(root), *sides, out, root.attrs, divide=_divide)
+    lhs_dims, rhs_dims = (region.input_dims[arguments.index(v)] for v in (lhs, rhs))
+    maps = contraction_maps(type(root), lhs_dims, rhs_dims, out, root.attrs, divide=_divide)
     used = {v for op in region.ops if op is not root for v in op.operands}
     extras = [a for a in arguments if a in used]
     accesses: list[Extra] = []
@@ -160,7 +166,15 @@ def _contraction(region: Region, name: str, target: Target) -> KernelSource:
 
     epilogue = Epilogue(tuple(accesses), tuple(s.dtype for s in region.outputs), body)
     source = contraction_kernel(
-        name, target, maps, *sides, out, dtype, num_dims=region.num_dims, epilogue=epilogue
+        name,
+        target,
+        maps,
+        lhs_dims,
+        rhs_dims,
+        out,
+        dtype,
+        num_dims=region.num_dims,
+        epilogue=epilogue,
     )
     buffers = [arguments.index(v) for v in (lhs, rhs, *extras)]
     flops = maps.flops if region.is_static else 0
@@ -271,7 +285,7 @@ def _whole(region: Region, name: str, target: Target) -> KernelSource:
     if len(region.ops) != 1:
         raise NotApplicable("more than one op")
     (op,) = region.ops
-    if not serves_whole(type(op), op.operand_specs, op.attrs):
+    if not _has_template(type(op), op.operand_specs, op.attrs):
         raise NotApplicable("no template of its own")
     sizes = region.input_dims[0]
     spec = region.inputs[0]
@@ -312,4 +326,4 @@ def _product(sizes: Sequence[Size]) -> Size:
 
 def _ints(value: object) -> tuple[int, ...]:
     assert isinstance(value, tuple)
-    return tuple(int(v) for v in value)
+    return cast("tuple[int, ...]", value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-import ml_dtypes
 import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -16,7 +15,16 @@ from mgec.compiler.passes.rewriting import OpRewrites, apply_patterns, producer
 from mgec.dialects.mge.builder import IRBuilder
 from mgec.dialects.mge.elementwise import BINARY, COMPARE, TESTS, UNARY, CastOp, SelectOp
 from mgec.dialects.mge.op import MgeOp
-from mgec.dialects.mge.spec import BOOL, DType, from_type, is_float, is_integer
+from mgec.dialects.mge.spec import (
+    BFLOAT16,
+    BOOL,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    DType,
+    from_type,
+    is_float,
+)
 
 
 @dataclass(frozen=True)
@@ -156,18 +164,23 @@ def holds(wide: DType, narrow: DType) -> bool:
     """Whether dtype `wide` represents every value of dtype `narrow` exactly."""
     if wide == narrow or narrow == BOOL:
         return True
+    if is_float(narrow):
+        if not is_float(wide):
+            return False
+        (digits, exponent), (fewer, smaller) = _FLOAT_BITS[wide], _FLOAT_BITS[narrow]
+        return digits >= fewer and exponent >= smaller
+    # Below, `narrow` is an integer; how many bits can its magnitude have?
+    bits = narrow.itemsize * 8 - (narrow.kind == "i")
     if is_float(wide):
-        info = ml_dtypes.finfo(wide)
-        if is_float(narrow):
-            inner = ml_dtypes.finfo(narrow)
-            return bool(info.nmant >= inner.nmant and info.nexp >= inner.nexp)
-        bits = narrow.itemsize * 8 - (narrow.kind == "i")
-        # The exponent matters too: float16 ends at 65504, before the largest uint16.
-        return bool(bits <= info.nmant + 1 and float(np.iinfo(narrow).max) <= float(info.max))
-    if is_integer(wide) and is_integer(narrow):
-        outer, inner_ = np.iinfo(wide), np.iinfo(narrow)
-        return bool(outer.min <= inner_.min and inner_.max <= outer.max)
-    return False
+        digits, exponent = _FLOAT_BITS[wide]
+        return bits <= digits and bits < 2 ** (exponent - 1)
+    if wide == BOOL or (wide.kind == "u" and narrow.kind == "i"):
+        return False
+    return bits <= wide.itemsize * 8 - (wide.kind == "i")
+
+
+# Digits of the significand, with the leading one, and bits of the exponent.
+_FLOAT_BITS = {FLOAT16: (11, 5), BFLOAT16: (8, 8), FLOAT32: (24, 8), FLOAT64: (53, 11)}
 
 
 # -- broadcasting ----------------------------------------------------------------------

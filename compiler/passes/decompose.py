@@ -15,7 +15,7 @@ from xdsl.rewriter import InsertPoint
 from mgec.dialects.mge.builder import IRBuilder
 from mgec.dialects.mge.op import MgeOp
 from mgec.dialects.mge.registry import op_class
-from mgec.dialects.mge.rules import decomposition
+from mgec.dialects.mge.rules import as_tuple, decomposition
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ def _decompose(op: MgeOp) -> list[MgeOp]:
     block, before = op.parent, op.prev_op
     assert block is not None
     b = IRBuilder(Builder(InsertPoint.before(op)), op.location)
-    found = decomposition[type(op)](b, *op.operand_list, **op.attrs)
-    results: Sequence[SSAValue] = found if isinstance(found, tuple) else (found,)
+    results: Sequence[SSAValue] = as_tuple(
+        decomposition[type(op)](b, *op.operand_list, **op.attrs)
+    )
     made: list[MgeOp] = []
     new = block.first_op if before is None else before.next_op
     while new is not op:

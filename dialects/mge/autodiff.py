@@ -12,7 +12,7 @@ from typing import Any
 
 from mgec.dialects.mge.builder import Call, OpBuilder, differentiable
 from mgec.dialects.mge.op import MgeOp, Plain
-from mgec.dialects.mge.rules import decomposition, gradient
+from mgec.dialects.mge.rules import as_tuple, decomposition, gradient
 from mgec.dialects.mge.spec import TensorSpec
 from mgec.errors import GradientError
 
@@ -138,8 +138,7 @@ def gradient_of_decomposition(b: OpBuilder, call: Call, *d_outputs: Any) -> Sequ
     duplicates where the composite is decomposed too.
     """
     recorder = RecordingBuilder(b)
-    results = decomposition[call.op](recorder, *call.inputs, **call.attrs)
-    outputs = results if isinstance(results, tuple) else (results,)
+    outputs = as_tuple(decomposition[call.op](recorder, *call.inputs, **call.attrs))
     seeds = [(o, d) for o, d in zip(outputs, d_outputs, strict=True) if d is not None]
     present = [x for x in call.inputs if x is not None]
     grads = iter(pullback(b, recorder.entries, seeds, present))

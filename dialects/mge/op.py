@@ -355,7 +355,7 @@ def to_attribute(value: Plain) -> Attribute:
     if isinstance(value, tuple):
         return builtin.DenseArrayBase.from_list(builtin.i64, value)
     if isinstance(value, np.dtype):
-        return element_type(cast("DType", value))
+        return element_type(value)
     if isinstance(value, np.ndarray):
         return dense(value)
     raise ArgumentError(f"{value!r} of type {type(value).__name__} cannot be an attribute")
@@ -365,8 +365,7 @@ def from_attribute(attribute: Attribute) -> Plain:
     """The plain Python value of an IR attribute; inverse of `to_attribute`."""
     if isinstance(attribute, builtin.IntegerAttr):
         value = cast("builtin.IntegerAttr[Any]", attribute)
-        is_bool = isinstance(value.type, builtin.IntegerType) and value.type.width.data == 1
-        return bool(value.value.data) if is_bool else value.value.data
+        return bool(value.value.data) if value.type == builtin.i1 else value.value.data
     if isinstance(attribute, builtin.FloatAttr):
         return cast("builtin.FloatAttr[Any]", attribute).value.data
     if isinstance(attribute, builtin.StringAttr):
@@ -402,7 +401,7 @@ def dense_value(attribute: builtin.DenseIntOrFPElementsAttr[Any]) -> np.ndarray[
 def _normalize(value: Any, type_name: str) -> Plain:
     """Accepts what users pass for an attribute of the annotated type: lists, NumPy scalars."""
     if value is None or isinstance(value, (np.ndarray, np.dtype, str)):
-        return value
+        return cast("Plain", value)
     if "tuple" in type_name:
         return tuple(int(v) for v in value)
     if type_name.startswith("float"):
@@ -418,7 +417,7 @@ def _normalize(value: Any, type_name: str) -> Plain:
 
 def _is_default(param: AttrParam, attribute: Attribute) -> bool:
     value = from_attribute(attribute)
-    return not isinstance(value, np.ndarray) and value == param.default
+    return not isinstance(value, np.ndarray) and bool(value == param.default)
 
 
 def _print_plain(printer: Printer, attribute: Attribute) -> None:
@@ -431,8 +430,6 @@ def _print_plain(printer: Printer, attribute: Attribute) -> None:
         printer.print_string(str(value))
     elif isinstance(value, float):
         printer.print_string(_float_text(value))
-    elif isinstance(attribute, builtin.DenseIntOrFPElementsAttr):
-        printer.print_attribute(attribute)
     else:
         printer.print_attribute(attribute)
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from mgec.dialects.mge.op import MgeOp, Plain
-from mgec.dialects.mge.rules import decomposition, reference
+from mgec.dialects.mge.rules import as_tuple, decomposition, reference
 from mgec.dialects.mge.spec import FLOAT64, DType, TensorSpec, is_float
 
 Array = np.ndarray[Any, Any]
@@ -42,10 +42,8 @@ def evaluate(
         wide = [None if x is None else _widen(x) for x in operands]
         with np.errstate(all="ignore"):
             results = rule(*wide, **full)
-    outputs = results if isinstance(results, tuple) else (results,)
-    return tuple(
-        _narrow(np.asarray(value), spec) for value, spec in zip(outputs, expected, strict=True)
-    )
+    pairs = zip(as_tuple(results), expected, strict=True)
+    return tuple(_narrow(np.asarray(value), spec) for value, spec in pairs)
 
 
 def _widen(array: Array) -> Array:

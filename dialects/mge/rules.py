@@ -8,7 +8,7 @@ explains itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from mgec.errors import CompileError
 
@@ -58,6 +58,11 @@ class RuleTable(Generic[Rule]):
                 fix=f"add one with @{self.what}({op_type.__name__}) in {op_type.__module__}",
             )
         return rule
+
+
+def as_tuple(results: Any) -> tuple[Any, ...]:
+    """What a rule returned, as a tuple: a rule with one result may return it bare."""
+    return cast("tuple[Any, ...]", results) if isinstance(results, tuple) else (results,)
 
 
 reference: RuleTable[Callable[..., Any]] = RuleTable("reference")

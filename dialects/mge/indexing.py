@@ -8,7 +8,7 @@ touches foreign memory; the frontend checks indices where their values are at ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from xdsl.ir import SSAValue
@@ -56,8 +56,9 @@ def _position(b: LinalgBuilder, indices: SSAValue, at: list[Any], dtype: DType, 
 def _in_range(indices: Any, size: int) -> Any:
     """The NumPy form of `_position`."""
     if indices.dtype.kind == "i":
-        indices = np.where(indices < 0, indices.astype(np.int64) + size, indices)
-    return np.clip(indices, 0, max(size - 1, 0)).astype(np.int64)
+        indices = cast("Any", np.where(indices < 0, indices.astype(np.int64) + size, indices))
+    clipped: Any = np.clip(indices, 0, max(size - 1, 0))
+    return clipped.astype(np.int64)
 
 
 def _zeros(b: LinalgBuilder, dims: tuple[Dim, ...], dtype: DType) -> SSAValue:
@@ -105,7 +106,8 @@ def _take_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, None]:
 @lowering(TakeOp)
 def _lower_take(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
     inp, indices = call.inputs
-    (spec, index_spec), axis = call.specs, call.attrs["axis"]
+    (spec, index_spec) = call.specs
+    axis: int = call.attrs["axis"]
     size = b.dims(inp)[axis]
     tail = axis + index_spec.rank
 
@@ -152,7 +154,8 @@ class TakeGradOp(MgeOp):
 @reference(TakeGradOp)
 def _take_grad_reference(d_out: Any, indices: Any, *, shape: tuple[int, ...], axis: int) -> Any:
     out = np.zeros(shape, d_out.dtype)
-    np.add.at(out, (slice(None),) * axis + (_in_range(indices, shape[axis]),), d_out)
+    where: Any = (slice(None),) * axis + (_in_range(indices, shape[axis]),)
+    np.add.at(out, where, d_out)
     return out
 
 
@@ -164,7 +167,8 @@ def _take_grad_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, None]:
 @lowering(TakeGradOp)
 def _lower_take_grad(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
     d_out, indices = call.inputs
-    (spec, index_spec), (dims,), axis = call.specs, call.output_dims, call.attrs["axis"]
+    (spec, index_spec), (dims,) = call.specs, call.output_dims
+    axis: int = call.attrs["axis"]
     wide = accumulator(spec.dtype)
     tail = axis + index_spec.rank
 
@@ -233,7 +237,7 @@ def _check_indexed(
 
 def _places(index: Any, shape: tuple[int, ...], axis: int) -> tuple[Any, ...]:
     """NumPy coordinates that each element of `index` points to."""
-    places = list(np.indices(index.shape))
+    places: list[Any] = list(cast("Any", np.indices(index.shape)))
     places[axis] = _in_range(index, shape[axis])
     return tuple(places)
 
@@ -268,7 +272,8 @@ def _gather_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, None]:
 @lowering(GatherOp)
 def _lower_gather(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
     inp, index = call.inputs
-    (spec, index_spec), axis = call.specs, call.attrs["axis"]
+    (spec, index_spec) = call.specs
+    axis: int = call.attrs["axis"]
     size = b.dims(inp)[axis]
 
     def read(at: list[SSAValue]) -> Lane:
@@ -360,7 +365,8 @@ def _scatter_add_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, None, Any
 @lowering(ScatterOp, ScatterAddOp)
 def _lower_scatter(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
     inp, index, source = call.inputs
-    (spec, index_spec, _), axis = call.specs, call.attrs["axis"]
+    (spec, index_spec, _) = call.specs
+    axis: int = call.attrs["axis"]
     adds = call.op is ScatterAddOp
     wide = accumulator(spec.dtype) if adds else spec.dtype
     size = b.dims(inp)[axis]
@@ -472,8 +478,10 @@ def _lower_sort(b: LinalgBuilder, call: LoweringCall) -> tuple[SSAValue, SSAValu
     own run plus its rank in the other, found by bisection.
     """
     (inp,), (spec,), (dims, _) = call.inputs, call.specs, call.output_dims
-    axis, descending, dtype = call.attrs["axis"], call.attrs["descending"], spec.dtype
-    lanes, size = b.lanes, dims[axis]
+    axis: int = call.attrs["axis"]
+    descending, dtype = call.attrs["descending"], spec.dtype
+    lanes = b.lanes
+    size = dims[axis]
     one, true = Lane(b.index(1), "index"), lanes.constant(1, "i1")
 
     def along(at: list[SSAValue], position: Dim) -> list[Dim]:
@@ -531,8 +539,12 @@ def _lower_sort(b: LinalgBuilder, call: LoweringCall) -> tuple[SSAValue, SSAValu
         target = b.add(b.sub(rank.ref, other), b.add(first, within))
         return b.store(origin, order, [b.sub(1, source), *along(at, target)], INT32)
 
+    def counted(at: list[SSAValue]) -> Lane:
+        position = at[axis + 1]
+        return b.index_to_lane(position, INT32)
+
     passes = b.log2_ceil(size)
-    start = b.loops([2, *dims], INT32, lambda at: b.index_to_lane(at[axis + 1], INT32))
+    start = b.loops([2, *dims], INT32, counted)
     sorted_ = b.serial([passes, *dims], start, move)
     order = b.loops(dims, INT32, lambda at: entry(sorted_, b.mod(passes, 2), at))
     out = b.loops(dims, dtype, lambda at: element(b.load(order, at, INT32), at))

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias, cast
 
-from xdsl.builder import Builder, InsertPoint
+from xdsl.builder import Builder
 from xdsl.dialects import arith, builtin, scf, tensor
 from xdsl.dialects import math as math_dialect
 from xdsl.dialects.linalg.attrs import IteratorTypeAttr
 from xdsl.dialects.linalg.ops import GenericOp, IndexOp, YieldOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
+from xdsl.rewriter import InsertPoint
 
 from mgec.dialects.mge.lane import Lane, LaneBuilder, storage_type
 from mgec.dialects.mge.op import MgeOp
@@ -33,6 +34,11 @@ from mgec.dialects.mge.spec import DYNAMIC, INT64, DType, TensorSpec
 
 Dim: TypeAlias = "int | SSAValue"
 """A size or index: a Python int, or an SSA value of type `index`."""
+
+ElementBody: TypeAlias = "Callable[[list[SSAValue]], Lane]"
+FoldBody: TypeAlias = "Callable[[list[SSAValue], Lane], Lane]"
+LoopBody: TypeAlias = "ElementBody | FoldBody"
+"""The body of `LinalgBuilder.loops`, without and with an accumulator."""
 
 _OPS: dict[str, type[Operation]] = {
     op.name: op for dialect in (arith.Arith, math_dialect.Math) for op in dialect.operations
@@ -306,7 +312,7 @@ class LinalgBuilder:
         self,
         dims: Sequence[Dim],
         dtype: DType,
-        body: Callable[..., Lane],
+        body: LoopBody,
         reduce: Sequence[Dim] = (),
         init: Callable[[LaneBuilder], Lane] | None = None,
         accumulate: DType | None = None,
@@ -336,7 +342,8 @@ class LinalgBuilder:
             out = self.fill(dims, acc_dtype, start)
             # An operand nobody reads gives the reduction loops their extents.
             inputs = [self.empty(reduce, "i8")]
-            maps = [AffineMap(rank + extra, 0, tuple(AffineExpr.dimension(rank + i) for i in range(extra)))]
+            folded = tuple(AffineExpr.dimension(rank + i) for i in range(extra))
+            maps = [AffineMap(rank + extra, 0, folded)]
         maps.append(AffineMap(rank + extra, 0, tuple(AffineExpr.dimension(i) for i in range(rank))))
         block = Block(arg_types=[*(builtin.i8 for _ in inputs), _TYPES[ty]])
         with self._inside(block):
@@ -347,20 +354,18 @@ class LinalgBuilder:
                 indices.append(new.result)
             if reduce:
                 acc = self.lanes.from_storage(Lane(block.args[-1], ty), acc_dtype)
-                value = self.lanes.to_storage(body(indices, acc), acc_dtype)
+                value = self.lanes.to_storage(cast("FoldBody", body)(indices, acc), acc_dtype)
             else:
-                value = self.lanes.to_storage(body(indices), dtype)
+                value = self.lanes.to_storage(cast("ElementBody", body)(indices), dtype)
             self.insert(YieldOp(value.ref))
         result = self._generic(inputs, out, block, maps, rank, extra, dims)
         if reduce and (finish is not None or acc_dtype != dtype):
-            done = finish or (lambda lane: lane)
-            identity = AffineMap.identity(rank)
-            result = self.map(
-                [(result, acc_dtype, identity)],
-                dims,
-                dtype,
-                lambda lane: self.lanes.convert(done(lane), acc_dtype, dtype),
-            )
+            done = finish or same
+
+            def narrow(lane: Lane) -> Lane:
+                return self.lanes.convert(done(lane), acc_dtype, dtype)
+
+            result = self.map([(result, acc_dtype, AffineMap.identity(rank))], dims, dtype, narrow)
         return result
 
     def reduce(
@@ -418,12 +423,11 @@ class LinalgBuilder:
         """A new tensor with the elements of `value`, that `serial` may then write into."""
         dims = self.dims(value)
         result = target or source
-        return self.map(
-            [(value, source, AffineMap.identity(len(dims)))],
-            dims,
-            result,
-            lambda lane: self.lanes.convert(lane, source, result),
-        )
+
+        def element(lane: Lane) -> Lane:
+            return self.lanes.convert(lane, source, result)
+
+        return self.map([(value, source, AffineMap.identity(len(dims)))], dims, result, element)
 
     def store(
         self, lane: Lane, value: SSAValue, indices: Sequence[Dim], dtype: DType
@@ -544,14 +548,7 @@ class LinalgBuilder:
         maps = [*(m for _, _, m in inputs), kept]
         values = [v for v, _, _ in inputs]
         result = self._generic(values, out, block, maps, rank, reductions, dims)
-        if accumulate == dtype:
-            return result
-        return self.map(
-            [(result, accumulate, AffineMap.identity(rank))],
-            dims,
-            dtype,
-            lambda lane: self.lanes.convert(lane, accumulate, dtype),
-        )
+        return self.convert(result, accumulate, dtype)
 
     def fill(self, dims: Sequence[Dim], dtype: DType, value: Callable[[LaneBuilder], Lane]) -> SSAValue:
         """A tensor with one value in every element."""
@@ -601,6 +598,11 @@ class _Inside:
 
     def __exit__(self, *_: object) -> None:
         self._stack.pop()
+
+
+def same(lane: Lane) -> Lane:
+    """The lane itself: the body of a `map` that only moves data."""
+    return lane
 
 
 def broadcast_map(shape: Sequence[int], rank: int) -> AffineMap:

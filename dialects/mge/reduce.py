@@ -147,6 +147,20 @@ def _define(row: _Row) -> type[ReduceOp]:
     return defined
 
 
+def _fold(name: str) -> Callable[[LaneBuilder, Lane, Lane, DType], Lane]:
+    """Folds with the method `name` of the lane builder."""
+
+    def combine(b: LaneBuilder, acc: Lane, x: Lane, dtype: DType) -> Lane:
+        return getattr(b, name)(acc, x)
+
+    return combine
+
+
+def _start(value: float) -> Callable[[DType], float]:
+    """The same start for every dtype."""
+    return lambda dtype: value
+
+
 def _with_ones(b: Any, call: Any, value: Any) -> Any:
     """A reduced value with its axes back as 1s, so that it broadcasts against the input."""
     return b.reshape(value, reduced_shape(call.specs[0].shape, call.attrs["axes"], True))
@@ -182,11 +196,11 @@ def _grad_extremum(b: Any, call: Any, d_out: Any) -> tuple[Any]:
 
 
 def _lowest(dtype: DType) -> float:
-    return -np.inf if is_float(dtype) else int(np.iinfo(dtype).min)
+    return -np.inf if is_float(dtype) else int(np.iinfo(cast("Any", dtype)).min)
 
 
 def _highest(dtype: DType) -> float:
-    return np.inf if is_float(dtype) else int(np.iinfo(dtype).max)
+    return np.inf if is_float(dtype) else int(np.iinfo(cast("Any", dtype)).max)
 
 
 def _extremum(name: str) -> Callable[[LaneBuilder, Lane, Lane, DType], Lane]:
@@ -200,22 +214,26 @@ def _extremum(name: str) -> Callable[[LaneBuilder, Lane, Lane, DType], Lane]:
 
 def _wrapping(ufunc: Callable[..., Any]) -> Callable[..., Any]:
     """NumPy widens small integers in sums and products; ours keep their dtype and wrap."""
-    return lambda x, **options: ufunc(x, dtype=x.dtype, **options)
+
+    def evaluate(x: Any, **options: Any) -> Any:
+        return ufunc(x, dtype=x.dtype, **options)
+
+    return evaluate
 
 
 _ROWS = (
     _Row("reduce_sum", "Sum over axes; 0 over nothing.", NUMBERS, True, _wrapping(np.sum),
-         lambda dtype: 0, lambda b, acc, x, dtype: b.add(acc, x), _grad_sum),
+         _start(0), _fold("add"), _grad_sum),
     _Row("reduce_prod", "Product over axes; 1 over nothing.", NUMBERS, True, _wrapping(np.prod),
-         lambda dtype: 1, lambda b, acc, x, dtype: b.mul(acc, x), _grad_prod),
+         _start(1), _fold("mul"), _grad_prod),
     _Row("reduce_max", "Largest element over axes; NaN if there is one.", NUMBERS, False, np.max,
          _lowest, _extremum("max"), _grad_extremum),
     _Row("reduce_min", "Smallest element over axes; NaN if there is one.", NUMBERS, False, np.min,
          _highest, _extremum("min"), _grad_extremum),
     _Row("reduce_all", "Whether all elements over axes are true.", (BOOL,), True, np.all,
-         lambda dtype: 1, lambda b, acc, x, dtype: b.and_(acc, x), None),
+         _start(1), _fold("and_"), None),
     _Row("reduce_any", "Whether any element over axes is true.", (BOOL,), True, np.any,
-         lambda dtype: 0, lambda b, acc, x, dtype: b.or_(acc, x), None),
+         _start(0), _fold("or_"), None),
 )  # fmt: skip
 
 REDUCTIONS = tuple(_define(row) for row in _ROWS)
@@ -255,49 +273,40 @@ def _mean_decomposition(b: Any, inp: Any, *, axes: tuple[int, ...], keepdims: bo
 # -- arg-reductions --------------------------------------------------------------------
 
 
-class ArgReduceOp(MgeOp):
-    """Base of argmax and argmin."""
-
-    largest: ClassVar[bool]
-
-    @classmethod
-    def infer_arg(cls, inp: TensorSpec, axis: int, keepdims: bool) -> TensorSpec:
-        """Common inference: one axis that is not empty; int32 result."""
-        name = cls.name.removeprefix("mge.")
-        check_dtype(name, "inp", inp.dtype, NUMBERS)
-        check_axis(name, inp, axis)
-        check_not_empty(name, inp, (axis,))
-        return TensorSpec(reduced_shape(inp.shape, (axis,), keepdims), INT32)
+def _infer_arg(name: str, inp: TensorSpec, axis: int, keepdims: bool) -> TensorSpec:
+    """One axis that is not empty; int32 result."""
+    check_dtype(name, "inp", inp.dtype, NUMBERS)
+    check_axis(name, inp, axis)
+    check_not_empty(name, inp, (axis,))
+    return TensorSpec(reduced_shape(inp.shape, (axis,), keepdims), INT32)
 
 
 @mge_op
-class ArgmaxOp(ArgReduceOp):
+class ArgmaxOp(MgeOp):
     """Index of the largest element along an axis: the first of ties, or the first NaN.
 
     Shapes: any; `axis` goes, or becomes 1 with `keepdims`. Dtypes: numbers to int32.
     """
 
     name = "mge.argmax"
-    largest = True
 
     @staticmethod
     def infer(inp: TensorSpec, *, axis: int, keepdims: bool = False) -> TensorSpec:
-        return ArgmaxOp.infer_arg(inp, axis, keepdims)
+        return _infer_arg("argmax", inp, axis, keepdims)
 
 
 @mge_op
-class ArgminOp(ArgReduceOp):
+class ArgminOp(MgeOp):
     """Index of the smallest element along an axis: the first of ties, or the first NaN.
 
     Shapes: any; `axis` goes, or becomes 1 with `keepdims`. Dtypes: numbers to int32.
     """
 
     name = "mge.argmin"
-    largest = False
 
     @staticmethod
     def infer(inp: TensorSpec, *, axis: int, keepdims: bool = False) -> TensorSpec:
-        return ArgminOp.infer_arg(inp, axis, keepdims)
+        return _infer_arg("argmin", inp, axis, keepdims)
 
 
 @reference(ArgmaxOp)
@@ -313,10 +322,11 @@ def _argmin_reference(inp: Any, *, axis: int, keepdims: bool) -> Any:
 @lowering(ArgmaxOp, ArgminOp)
 def _lower_arg(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
     """The accumulator is the best index so far; its element is read again to compare."""
-    (inp,), axis = call.inputs, call.attrs["axis"]
+    (inp,) = call.inputs
+    axis: int = call.attrs["axis"]
     dtype = call.specs[0].dtype
     wide = accumulator(dtype)
-    largest = cast("type[ArgReduceOp]", call.op).largest
+    largest = call.op is ArgmaxOp
 
     def read(indices: list[SSAValue], at: SSAValue) -> Lane:
         outer = indices[:-1]
@@ -337,11 +347,12 @@ def _lower_arg(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
             wins = b.lanes.cmpi(sign + ("gt" if largest else "lt"), x, champion)
         return b.lanes.select(wins, b.index_to_lane(indices[-1], INT32), best)
 
+    size = b.dims(inp)[axis]
     return b.loops(
         call.output_dims[0],
         INT32,
         body,
-        reduce=[b.dims(inp)[axis]],
+        reduce=[size],
         init=lambda lanes: lanes.constant(0, "i32"),
     )
 
@@ -387,7 +398,8 @@ def _cumsum_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any]:
 
 @lowering(CumsumOp)
 def _lower_cumsum(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
-    (inp,), axis = call.inputs, call.attrs["axis"]
+    (inp,) = call.inputs
+    axis: int = call.attrs["axis"]
     exclusive, reverse = call.attrs["exclusive"], call.attrs["reverse"]
     dtype = call.specs[0].dtype
     wide = accumulator(dtype)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from xdsl.ir import SSAValue
@@ -11,7 +12,7 @@ from xdsl.ir.affine import AffineExpr, AffineMap
 
 from mgec.dialects.mge.elementwise import NUMBERS, check_dtype
 from mgec.dialects.mge.lane import lane_type, storage_type
-from mgec.dialects.mge.linalg import Dim, LinalgBuilder, LoweringCall, broadcast_map
+from mgec.dialects.mge.linalg import Dim, LinalgBuilder, LoweringCall, broadcast_map, same
 from mgec.dialects.mge.op import MgeOp, mge_op
 from mgec.dialects.mge.reduce import check_axes, check_axis
 from mgec.dialects.mge.rules import decomposition, gradient, lowering, reference
@@ -47,7 +48,8 @@ def check_value(name: str, what: str, value: float, dtype: DType) -> None:
     """Raises DTypeError unless `dtype` can hold the attribute `value` (floats round it)."""
     if is_float(dtype):
         return
-    low, high = (0, 1) if dtype == BOOL else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    info = np.iinfo(np.int8 if dtype == BOOL else cast("Any", dtype))
+    low, high = (0, 1) if dtype == BOOL else (info.min, info.max)
     if not (value == value and low <= value <= high and value == int(value)):
         raise DTypeError(
             f"{name}: {what} {value} is not a value of dtype {dtype.name}",
@@ -140,7 +142,7 @@ def _lower_transpose(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
     (spec,), perm = call.specs, call.attrs["perm"]
     reads = tuple(AffineExpr.dimension(perm.index(i)) for i in range(spec.rank))
     operand = (call.inputs[0], spec.dtype, AffineMap(spec.rank, 0, reads))
-    return b.map([operand], call.output_dims[0], spec.dtype, lambda lane: lane)
+    return b.map([operand], call.output_dims[0], spec.dtype, same)
 
 
 @mge_op
@@ -184,7 +186,7 @@ def _broadcast_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any]:
 def _lower_broadcast(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
     (spec,), (dims,) = call.specs, call.output_dims
     operand = (call.inputs[0], spec.dtype, broadcast_map(spec.shape, len(dims)))
-    return b.map([operand], dims, spec.dtype, lambda lane: lane)
+    return b.map([operand], dims, spec.dtype, same)
 
 
 # -- slices ----------------------------------------------------------------------------
@@ -260,7 +262,7 @@ def _lower_slice(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
 
 
 def _strided(
-    b: LinalgBuilder, at: list[SSAValue], starts: tuple[Dim, ...], steps: tuple[Dim, ...]
+    b: LinalgBuilder, at: list[SSAValue], starts: Sequence[Dim], steps: Sequence[Dim]
 ) -> list[Dim]:
     """start + i * step on each axis."""
     entries = zip(at, starts, steps, strict=True)
@@ -582,19 +584,17 @@ def _concat_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, ...]:
 
 @lowering(ConcatOp)
 def _lower_concat(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
-    (dims,), axis = call.output_dims, call.attrs["axis"]
+    (dims,) = call.output_dims
+    axis: int = call.attrs["axis"]
     dtype = call.output_specs[0].dtype
     out = b.empty(dims, storage_type(dtype))
     start: Dim = 0
+    ones = (1,) * len(dims)
     for inp in call.inputs:
-        offset = start
-        out = b.place(
-            inp,
-            out,
-            dtype,
-            lambda at, offset=offset: [*at[:axis], b.add(at[axis], offset), *at[axis + 1 :]],
-        )
-        start = b.add(start, b.dims(inp)[axis])
+        offset = [start if i == axis else 0 for i in range(len(dims))]
+        out = b.place(inp, out, dtype, lambda at, first=offset: _strided(b, at, first, ones))
+        size = b.dims(inp)[axis]
+        start = b.add(start, size)
     return out
 
 
@@ -698,8 +698,8 @@ def _iota_reference(
     *, shape: tuple[int, ...], axis: int, dtype: DType, start: float, step: float
 ) -> Any:
     kind = FLOAT64 if is_float(dtype) else INT64
-    index = np.arange(shape[axis]).astype(kind)
-    line = np.array(start).astype(kind) + index * np.array(step).astype(kind)
+    index: Any = np.arange(shape[axis]).astype(kind)
+    line: Any = np.array(start).astype(kind) + index * np.array(step).astype(kind)
     column = line.reshape([-1 if i == axis else 1 for i in range(len(shape))])
     return np.broadcast_to(column, shape)
 
@@ -711,12 +711,13 @@ def _iota_gradient(b: Any, call: Any, d_out: Any) -> tuple[()]:
 
 @lowering(IotaOp)
 def _lower_iota(b: LinalgBuilder, call: LoweringCall) -> SSAValue:
+    axis: int = call.attrs["axis"]
     dtype = call.output_specs[0].dtype
     kind = FLOAT64 if is_float(dtype) else INT64
 
     def element(at: list[SSAValue]) -> Any:
         lanes = b.lanes
-        index = b.index_to_lane(at[call.attrs["axis"]], kind)
+        index = b.index_to_lane(at[axis], kind)
         scaled = lanes.mul(index, lanes.like(call.attrs["step"], index))
         return lanes.convert(lanes.add(lanes.like(call.attrs["start"], index), scaled), kind, dtype)
 

@@ -188,14 +188,14 @@ def test_one_hot() -> None:
         check_value("one_hot", [indices(shape, 3)], attrs, dynamic=[True])
 
 
-I, F = INT32, FLOAT32
+INT, F = INT32, FLOAT32
 ROUND_TRIPS: list[tuple[str, list[TensorSpec], dict[str, Any]]] = [
-    ("take", [TensorSpec((5, 3), F), TensorSpec((2,), I)], {}),
+    ("take", [TensorSpec((5, 3), F), TensorSpec((2,), INT)], {}),
     ("take", [TensorSpec((5, 3), F), TensorSpec((2,), INT64)], {"axis": 1}),
-    ("take_grad", [TensorSpec((2, 3), F), TensorSpec((2,), I)], {"shape": (5, 3)}),
-    ("gather", [TensorSpec((5, 3), F), TensorSpec((2, 3), I)], {"axis": 0}),
-    ("scatter", [TensorSpec((5,), F), TensorSpec((2,), I), TensorSpec((2,), F)], {"axis": 0}),
-    ("scatter_add", [TensorSpec((5,), F), TensorSpec((2,), I), TensorSpec((2,), F)], {"axis": 0}),
+    ("take_grad", [TensorSpec((2, 3), F), TensorSpec((2,), INT)], {"shape": (5, 3)}),
+    ("gather", [TensorSpec((5, 3), F), TensorSpec((2, 3), INT)], {"axis": 0}),
+    ("scatter", [TensorSpec((5,), F), TensorSpec((2,), INT), TensorSpec((2,), F)], {"axis": 0}),
+    ("scatter_add", [TensorSpec((5,), F), TensorSpec((2,), INT), TensorSpec((2,), F)], {"axis": 0}),
     ("one_hot", [TensorSpec((5,), UINT8)], {"num_classes": 3, "dtype": BOOL}),
     ("sort", [TensorSpec((5, 3), F)], {"axis": 1, "descending": True}),
     ("topk", [TensorSpec((5, 3), F)], {"k": 2, "axis": 0}),
@@ -207,7 +207,7 @@ def test_round_trip(name: str, specs: list[TensorSpec], attrs: dict[str, Any]) -
     check_round_trip(name, specs, attrs)
 
 
-X, IX = TensorSpec((4, 3), F), TensorSpec((2,), I)
+X, IX = TensorSpec((4, 3), F), TensorSpec((2,), INT)
 EMPTY = TensorSpec((0, 3), F)
 ERRORS: list[tuple[str, list[TensorSpec], dict[str, Any], type[MgecError], str]] = [
     ("take", [X, X], {}, DTypeError, "take: indices has dtype float32, which is not supported"),
@@ -229,15 +229,15 @@ ERRORS: list[tuple[str, list[TensorSpec], dict[str, Any], type[MgecError], str]]
     ("gather", [X, IX], {"axis": 0}, ShapeError, "gather: inp has rank 2 but index has rank 1"),
     ("gather", [X, X], {"axis": 0}, DTypeError,
      "gather: index has dtype float32, which is not supported"),
-    ("gather", [X, TensorSpec((2, 5), I)], {"axis": 0}, ShapeError,
+    ("gather", [X, TensorSpec((2, 5), INT)], {"axis": 0}, ShapeError,
      "gather: index has size 5 on axis 1 but inp has size 3"),
-    ("gather", [X, TensorSpec((2, 5), I)], {"axis": -1}, AxisError,
+    ("gather", [X, TensorSpec((2, 5), INT)], {"axis": -1}, AxisError,
      "gather: axis -1 is out of range for rank 2"),
-    ("gather", [EMPTY, TensorSpec((2, 3), I)], {"axis": 0}, ShapeError,
+    ("gather", [EMPTY, TensorSpec((2, 3), INT)], {"axis": 0}, ShapeError,
      "gather: axis 0 has size 0 but there are indices into it"),
-    ("scatter", [X, TensorSpec((2, 3), I), TensorSpec((2, 3), INT8)], {"axis": 0}, DTypeError,
+    ("scatter", [X, TensorSpec((2, 3), INT), TensorSpec((2, 3), INT8)], {"axis": 0}, DTypeError,
      "scatter: inp is float32 but source is int8"),
-    ("scatter", [X, TensorSpec((2, 3), I), TensorSpec((1, 3), F)], {"axis": 0}, ShapeError,
+    ("scatter", [X, TensorSpec((2, 3), INT), TensorSpec((1, 3), F)], {"axis": 0}, ShapeError,
      "scatter: index has shape (2, 3) but source has shape (1, 3)"),
     ("scatter_add", [TensorSpec((4,), BOOL), IX, TensorSpec((2,), BOOL)], {"axis": 0}, DTypeError,
      "scatter_add: inp has dtype bool, which is not supported"),

@@ -18,6 +18,7 @@ from mgec import config
 from mgec.compiler.eager import EagerKernel, eager_kernel
 from mgec.compiler.kernels.region import collapse
 from mgec.compiler.kernels.select import serves_whole
+from mgec.compiler.passes.form_kernels import REDUCTIONS
 from mgec.core.promote import scalar
 from mgec.core.tensor import Tensor, intern_spec
 from mgec.device import Device
@@ -86,6 +87,8 @@ def _make_plan(
         return _alias_plan(op, outputs[0])
     if issubclass(op, ElementwiseOp) and op in lanes:
         return _elementwise_plan(op, specs, outputs, full)
+    if op.name in REDUCTIONS and op in lowering:
+        return _reduction_plan(op, specs, outputs, full)
     if op in lowering or serves_whole(op, specs, full):
         present = [s for s in specs if s is not None]
         kernel = eager_kernel(op, specs, outputs, full)
@@ -165,6 +168,30 @@ def _elementwise_plan(
     result = TensorSpec(shapes[-1], outputs[0].dtype)
     kernel = eager_kernel(op, inner, [result], attrs)
     return _kernel_plan(op, kernel, _sizes([*inner, result]), present, outputs)
+
+
+def _reduction_plan(
+    op: type[MgeOp],
+    specs: Sequence[TensorSpec | None],
+    outputs: Sequence[TensorSpec],
+    attrs: Mapping[str, Plain],
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Neighbouring axes that are reduced, or kept, together are one axis.
+
+    That is also how traced reductions are compiled, so both add in the same order.
+    """
+    (spec,) = specs
+    assert spec is not None
+    axes = attrs["axes"]
+    assert isinstance(axes, tuple)
+    kept = tuple(1 if i in axes else d for i, d in enumerate(spec.shape))
+    merged, full = collapse([kept], spec.shape)
+    inner = TensorSpec(full, spec.dtype)
+    reduced = tuple(i for i, d in enumerate(full) if (merged or (1,) * len(full))[i] != d)
+    inner_attrs = {**attrs, "axes": reduced, "keepdims": False}
+    (result,) = op.infer_specs([inner], inner_attrs)
+    kernel = eager_kernel(op, [inner], [result], inner_attrs)
+    return _kernel_plan(op, kernel, _sizes([inner, result]), [spec], outputs)
 
 
 def _sizes(specs: Sequence[TensorSpec]) -> list[int]:

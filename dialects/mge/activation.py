@@ -4,17 +4,19 @@ Each one is a decomposition into the ops of `elementwise`, in float32 for the 16
 floats. Where the gradient of the decomposition would be wrong (a kink that is not in the
 function) the op has a gradient rule of its own.
 """
+# pyright: standard
+# Strict mode knows no types for the parameters of the lambdas in the table.
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil, floor, isinf, isnan, pi, sqrt
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from mgec.dialects.mge.composite import widen
-from mgec.dialects.mge.elementwise import NUMBERS, ElementwiseOp
+from mgec.dialects.mge.elementwise import NUMBERS, ElementwiseOp, check_dtype
 from mgec.dialects.mge.op import MgeOp, mge_op
 from mgec.dialects.mge.rules import decomposition, gradient, reference
 from mgec.dialects.mge.spec import FLOATS, DType, TensorSpec, is_float
@@ -35,34 +37,34 @@ def _composite(op: type[MgeOp]) -> Callable[..., Any]:
     return register
 
 
-def _define(
-    name: str,
-    operands: int,
-    doc: str,
-    dtypes: tuple[DType, ...],
-    ref: Callable[..., Any],
-    rule: Callable[..., Any],
-) -> type[MgeOp]:
+class _Row(NamedTuple):
+    """One op of one operand and no attributes: its reference and its decomposition."""
+
+    name: str
+    doc: str
+    ref: Callable[[Any], Any]
+    rule: Callable[[Any, Any], Any]
+    dtypes: tuple[DType, ...] = FLOATS
+
+
+def _define(row: _Row) -> type[MgeOp]:
     """Makes the op class of one table row and registers its rules."""
 
-    def unary(inp: TensorSpec) -> TensorSpec:
+    def infer(inp: TensorSpec) -> TensorSpec:
         return defined.infer_elementwise(inp)
 
-    def binary(lhs: TensorSpec, rhs: TensorSpec) -> TensorSpec:
-        return defined.infer_elementwise(lhs, rhs)
-
-    shapes = "any" if operands == 1 else "broadcast to each other"
+    dtypes = ", ".join(d.name for d in row.dtypes)
     fields = {
-        "__doc__": f"{doc}\n\n    Shapes: {shapes}. Dtypes: {', '.join(d.name for d in dtypes)}.",
+        "__doc__": f"{row.doc}\n\n    Shapes: any. Dtypes: {dtypes}.",
         "__module__": __name__,
-        "name": f"mge.{name}",
-        "dtypes": dtypes,
-        "infer": staticmethod(unary if operands == 1 else binary),
+        "name": f"mge.{row.name}",
+        "dtypes": row.dtypes,
+        "infer": staticmethod(infer),
     }
-    class_name = "".join(part.capitalize() for part in name.split("_")) + "Op"
+    class_name = "".join(part.capitalize() for part in row.name.split("_")) + "Op"
     defined = cast("type[ElementwiseOp]", mge_op(type(class_name, (ElementwiseOp,), fields)))
-    reference(defined)(ref)
-    _composite(defined)(rule)
+    reference(defined)(row.ref)
+    _composite(defined)(row.rule)
     return defined
 
 
@@ -84,31 +86,25 @@ def _distance(b: Any, x: Any, y: Any) -> Any:
     return b.select(b.equal(x, y), b.scalar(0, x), b.sub(x, y))
 
 
-_ROWS: tuple[tuple[Any, ...], ...] = (
-    ("silu", 1, "x * sigmoid(x), also called swish.", FLOATS,
-     lambda x: x / (1 + np.exp(-x)), lambda b, x: b.mul(x, b.sigmoid(x))),
-    ("relu6", 1, "min(max(x, 0), 6).", FLOATS, lambda x: np.clip(x, 0, 6), _relu6),
-    ("hard_sigmoid", 1, "relu6(x + 3) / 6.", FLOATS,
-     lambda x: np.clip(x + 3, 0, 6) / 6, _hard_sigmoid),
-    ("hard_swish", 1, "x * relu6(x + 3) / 6.", FLOATS,
-     lambda x: x * np.clip(x + 3, 0, 6) / 6, lambda b, x: b.mul(x, _hard_sigmoid(b, x))),
-    ("softplus", 1, "log(1 + exp(x)), without overflow.", FLOATS,
-     lambda x: np.logaddexp(0, x),
-     lambda b, x: b.add(b.relu(x), _log1p_exp_minus(b, x))),
-    ("log_sigmoid", 1, "log(sigmoid(x)), without overflow.", FLOATS,
-     lambda x: -np.logaddexp(0, -x),
-     lambda b, x: b.sub(b.minimum(x, b.scalar(0, x)), _log1p_exp_minus(b, x))),
-    ("logaddexp", 2, "log(exp(x) + exp(y)), without overflow.", FLOATS, np.logaddexp,
-     lambda b, x, y: b.add(b.maximum(x, y), _log1p_exp_minus(b, _distance(b, x, y)))),
-    ("square", 1, "x * x; integers wrap.", NUMBERS, np.square, lambda b, x: b.mul(x, x)),
-    ("reciprocal", 1, "1 / x.", FLOATS, lambda x: 1 / x,
-     lambda b, x: b.div(b.scalar(1, x), x)),
-    ("prelu", 2, "x where x > 0, elsewhere x times a learned slope that broadcasts.", FLOATS,
-     lambda x, slope: np.where(x > 0, x, x * slope),
-     lambda b, x, slope: b.select(b.greater(x, b.scalar(0, x)), x, b.mul(x, slope))),
+_ROWS = (
+    _Row("silu", "x * sigmoid(x), also called swish.",
+         lambda x: x / (1 + np.exp(-x)), lambda b, x: b.mul(x, b.sigmoid(x))),
+    _Row("relu6", "min(max(x, 0), 6).", lambda x: np.minimum(np.maximum(x, 0), 6), _relu6),
+    _Row("hard_sigmoid", "relu6(x + 3) / 6.",
+         lambda x: np.minimum(np.maximum(x + 3, 0), 6) / 6, _hard_sigmoid),
+    _Row("hard_swish", "x * relu6(x + 3) / 6.",
+         lambda x: x * np.minimum(np.maximum(x + 3, 0), 6) / 6,
+         lambda b, x: b.mul(x, _hard_sigmoid(b, x))),
+    _Row("softplus", "log(1 + exp(x)), without overflow.", lambda x: np.logaddexp(0, x),
+         lambda b, x: b.add(b.relu(x), _log1p_exp_minus(b, x))),
+    _Row("log_sigmoid", "log(sigmoid(x)), without overflow.", lambda x: -np.logaddexp(0, -x),
+         lambda b, x: b.sub(b.minimum(x, b.scalar(0, x)), _log1p_exp_minus(b, x))),
+    _Row("square", "x * x; integers wrap.", lambda x: x * x, lambda b, x: b.mul(x, x),
+         dtypes=NUMBERS),
+    _Row("reciprocal", "1 / x.", lambda x: 1 / x, lambda b, x: b.div(b.scalar(1, x), x)),
 )  # fmt: skip
 
-ROWS = tuple(_define(*row) for row in _ROWS)
+ROWS = tuple(_define(row) for row in _ROWS)
 _BY_NAME = {op.name: op for op in ROWS}
 
 
@@ -122,7 +118,35 @@ def _log_sigmoid_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any]:
     return (b.mul(d_out, b.sigmoid(b.neg(call.inputs[0]))),)
 
 
-@gradient(_BY_NAME["mge.logaddexp"])
+# -- of two operands -----------------------------------------------------------------------
+
+
+@mge_op
+class LogaddexpOp(ElementwiseOp):
+    """log(exp(x) + exp(y)), without overflow.
+
+    Shapes: broadcast to each other. Dtypes: the floats, both equal.
+    """
+
+    name = "mge.logaddexp"
+    dtypes = FLOATS
+
+    @staticmethod
+    def infer(lhs: TensorSpec, rhs: TensorSpec) -> TensorSpec:
+        return cast("type[ElementwiseOp]", LogaddexpOp).infer_elementwise(lhs, rhs)
+
+
+@reference(LogaddexpOp)
+def _logaddexp_reference(lhs: Any, rhs: Any) -> Any:
+    return np.logaddexp(lhs, rhs)
+
+
+@_composite(LogaddexpOp)
+def _logaddexp(b: Any, x: Any, y: Any) -> Any:
+    return b.add(b.maximum(x, y), _log1p_exp_minus(b, _distance(b, x, y)))
+
+
+@gradient(LogaddexpOp)
 def _logaddexp_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, ...]:
     """Each operand's share is its softmax weight."""
     distance = _distance(b, *call.inputs)
@@ -133,22 +157,47 @@ def _logaddexp_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, ...]:
     )
 
 
+@mge_op
+class PreluOp(ElementwiseOp):
+    """x where x > 0, elsewhere x times a learned slope.
+
+    Shapes: inp and weight broadcast to each other. Dtypes: the floats, both equal.
+    """
+
+    name = "mge.prelu"
+    dtypes = FLOATS
+
+    @staticmethod
+    def infer(inp: TensorSpec, weight: TensorSpec) -> TensorSpec:
+        return cast("type[ElementwiseOp]", PreluOp).infer_elementwise(inp, weight)
+
+
+@reference(PreluOp)
+def _prelu_reference(inp: Any, weight: Any) -> Any:
+    return np.where(inp > 0, inp, inp * weight)
+
+
+@_composite(PreluOp)
+def _prelu(b: Any, x: Any, weight: Any) -> Any:
+    return b.select(b.greater(x, b.scalar(0, x)), x, b.mul(x, weight))
+
+
 # -- with attributes -----------------------------------------------------------------------
 
 
 @mge_op
-class GeluOp(ElementwiseOp):
+class GeluOp(MgeOp):
     """x times the normal distribution function of x, exactly or by its tanh approximation.
 
     Shapes: any. Dtypes: the floats.
     """
 
     name = "mge.gelu"
-    dtypes = FLOATS
 
     @staticmethod
     def infer(inp: TensorSpec, *, approximate: bool = False) -> TensorSpec:
-        return GeluOp.infer_elementwise(inp)
+        check_dtype("gelu", "inp", inp.dtype, FLOATS)
+        return inp
 
 
 @reference(GeluOp)
@@ -157,7 +206,8 @@ def _gelu_reference(inp: Any, *, approximate: bool) -> Any:
         return 0.5 * inp * (1 + np.tanh(sqrt(2 / pi) * (inp + 0.044715 * inp**3)))
     from math import erf
 
-    return 0.5 * inp * (1 + np.frompyfunc(erf, 1, 1)(inp / sqrt(2)).astype(np.float64))
+    values: Any = np.frompyfunc(erf, 1, 1)(inp / sqrt(2))
+    return 0.5 * inp * (1 + np.asarray(values, np.float64))
 
 
 @_composite(GeluOp)
@@ -175,18 +225,18 @@ def _gelu(b: Any, x: Any, *, approximate: bool) -> Any:
 
 
 @mge_op
-class LeakyReluOp(ElementwiseOp):
+class LeakyReluOp(MgeOp):
     """x where x > 0, elsewhere x * negative_slope.
 
     Shapes: any. Dtypes: the floats.
     """
 
     name = "mge.leaky_relu"
-    dtypes = FLOATS
 
     @staticmethod
     def infer(inp: TensorSpec, *, negative_slope: float = 0.01) -> TensorSpec:
-        return LeakyReluOp.infer_elementwise(inp)
+        check_dtype("leaky_relu", "inp", inp.dtype, FLOATS)
+        return inp
 
 
 @reference(LeakyReluOp)
@@ -200,18 +250,18 @@ def _leaky_relu(b: Any, x: Any, *, negative_slope: float) -> Any:
 
 
 @mge_op
-class EluOp(ElementwiseOp):
+class EluOp(MgeOp):
     """x where x > 0, elsewhere alpha * (exp(x) - 1).
 
     Shapes: any. Dtypes: the floats.
     """
 
     name = "mge.elu"
-    dtypes = FLOATS
 
     @staticmethod
     def infer(inp: TensorSpec, *, alpha: float = 1.0) -> TensorSpec:
-        return EluOp.infer_elementwise(inp)
+        check_dtype("elu", "inp", inp.dtype, FLOATS)
+        return inp
 
 
 @reference(EluOp)
@@ -227,7 +277,7 @@ def _elu(b: Any, x: Any, *, alpha: float) -> Any:
 
 
 @mge_op
-class ClipOp(ElementwiseOp):
+class ClipOp(MgeOp):
     """x moved to the nearest value in [lower, upper]; an absent bound does not bound.
 
     The gradient is 1 inside and at a bound, 0 outside. Integers keep within the integers
@@ -237,7 +287,6 @@ class ClipOp(ElementwiseOp):
     """
 
     name = "mge.clip"
-    dtypes = NUMBERS
 
     @staticmethod
     def infer(
@@ -252,7 +301,8 @@ class ClipOp(ElementwiseOp):
             raise ArgumentError(
                 f"clip: lower is {lower} but upper is {upper}", fix="swap the two bounds"
             )
-        return ClipOp.infer_elementwise(inp)
+        check_dtype("clip", "inp", inp.dtype, NUMBERS)
+        return inp
 
 
 def _bound(value: float, dtype: DType, *, lower: bool) -> float:
@@ -286,4 +336,4 @@ def _clip(b: Any, x: Any, *, lower: float | None, upper: float | None) -> Any:
     return x
 
 
-OPS = (*ROWS, GeluOp, LeakyReluOp, EluOp, ClipOp)
+OPS = (*ROWS, LogaddexpOp, PreluOp, GeluOp, LeakyReluOp, EluOp, ClipOp)

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mgec.dialects.mge.spec import BFLOAT16, FLOAT16, FLOAT32, DType
-
-
-def wide_dtype(dtype: DType) -> DType:
-    """The dtype a composite computes in: float32 for the 16-bit floats, else `dtype`."""
-    return FLOAT32 if dtype in (FLOAT16, BFLOAT16) else dtype
+from mgec.dialects.mge.reduce import accumulator
 
 
 def widen(b: Any, value: Any) -> Any:
@@ -17,4 +12,4 @@ def widen(b: Any, value: Any) -> Any:
 
     A composite of 16-bit floats rounds once, at its end (`b.cast` back), not once per step.
     """
-    return None if value is None else b.cast(value, wide_dtype(b.spec(value).dtype))
+    return None if value is None else b.cast(value, accumulator(b.spec(value).dtype))

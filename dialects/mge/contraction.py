@@ -23,8 +23,9 @@ from xdsl.ir.affine import AffineExpr, AffineMap
 from mgec.dialects.mge.elementwise import NUMBERS, broadcast_shapes, check_dtype
 from mgec.dialects.mge.lane import lane_type
 from mgec.dialects.mge.op import MgeOp, mge_op
+from mgec.dialects.mge.reduce import accumulator
 from mgec.dialects.mge.rules import RuleTable, gradient, lowering, reference
-from mgec.dialects.mge.spec import DYNAMIC, FLOAT32, DType, TensorSpec, is_float
+from mgec.dialects.mge.spec import DYNAMIC, DType, TensorSpec
 from mgec.errors import DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -142,11 +143,6 @@ def contraction_maps(
         divide: integer division of sizes; given where sizes are SSA values.
     """
     return contraction[op](lhs, rhs, out, attrs, divide)
-
-
-def accumulator(dtype: DType) -> DType:
-    """The dtype in which sums of `dtype` are formed: float32 for the 16-bit floats."""
-    return FLOAT32 if is_float(dtype) and dtype.itemsize < 4 else dtype
 
 
 # -- lowering, shared by every contraction ---------------------------------------------

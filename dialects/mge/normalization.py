@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mgec.dialects.mge.composite import wide_dtype, widen
+from mgec.dialects.mge.composite import widen
 from mgec.dialects.mge.elementwise import check_dtype
 from mgec.dialects.mge.op import MgeOp, mge_op
+from mgec.dialects.mge.reduce import accumulator
 from mgec.dialects.mge.rules import decomposition, gradient, reference
 from mgec.dialects.mge.spec import DYNAMIC, FLOATS, TensorSpec
 from mgec.errors import ArgumentError, DTypeError, ShapeError
@@ -42,7 +43,7 @@ def _check_params(
         if spec is None:
             continue
         values = [("inp", str(inp), role), (key, str(spec), "")]
-        if spec.dtype not in (inp.dtype, wide_dtype(inp.dtype)):
+        if spec.dtype not in (inp.dtype, accumulator(inp.dtype)):
             raise DTypeError(
                 f"{name}: inp is {inp.dtype.name} but {key} is {spec.dtype.name}",
                 values=values,
@@ -128,7 +129,7 @@ class BatchNormTrainOp(MgeOp):
         params = {"weight": weight, "bias": bias}
         _check_params(name, inp, inp.shape[1:2], params, _ROLE)
         _check_eps(name, eps)
-        stats = TensorSpec(inp.shape[1:2], wide_dtype(inp.dtype))
+        stats = TensorSpec(inp.shape[1:2], accumulator(inp.dtype))
         return inp, stats, stats
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mgec.dialects.mge.contraction import accumulator
 from mgec.dialects.mge.convolution import (
     INP_ROLE,
     Values,
@@ -22,6 +21,7 @@ from mgec.dialects.mge.convolution import (
 from mgec.dialects.mge.elementwise import NUMBERS, check_dtype
 from mgec.dialects.mge.lane import lane_type
 from mgec.dialects.mge.op import MgeOp, mge_op
+from mgec.dialects.mge.reduce import accumulator
 from mgec.dialects.mge.rules import gradient, lowering, reference
 from mgec.dialects.mge.spec import DYNAMIC, FLOATS, INT32, DType, TensorSpec, is_float
 from mgec.errors import ArgumentError, DTypeError, ShapeError

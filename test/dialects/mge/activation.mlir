@@ -85,9 +85,9 @@ func.func @logaddexp(%lhs: tensor<2x3xf32>, %rhs: tensor<3xf32>) {
 }
 
 // CHECK-LABEL: @prelu
-func.func @prelu(%lhs: tensor<2x3x4x4xf32>, %rhs: tensor<3x1x1xf32>) {
+func.func @prelu(%inp: tensor<2x3x4x4xf32>, %weight: tensor<3x1x1xf32>) {
   // CHECK: mge.prelu %{{.*}}, %{{.*}} : (tensor<2x3x4x4xf32>, tensor<3x1x1xf32>) -> tensor<2x3x4x4xf32>
-  %r = mge.prelu %lhs, %rhs : (tensor<2x3x4x4xf32>, tensor<3x1x1xf32>) -> tensor<2x3x4x4xf32>
+  %r = mge.prelu %inp, %weight : (tensor<2x3x4x4xf32>, tensor<3x1x1xf32>) -> tensor<2x3x4x4xf32>
   func.return
 }
 

@@ -41,8 +41,8 @@ func.func @f(%inp: tensor<2xi1>) {
 // -----
 
 // CHECK: prelu: operands have dtypes float32 and float64
-func.func @f(%lhs: tensor<2x3xf32>, %rhs: tensor<3xf64>) {
-  %r = mge.prelu %lhs, %rhs : (tensor<2x3xf32>, tensor<3xf64>) -> tensor<2x3xf32>
+func.func @f(%inp: tensor<2x3xf32>, %weight: tensor<3xf64>) {
+  %r = mge.prelu %inp, %weight : (tensor<2x3xf32>, tensor<3xf64>) -> tensor<2x3xf32>
   func.return
 }
 

@@ -20,6 +20,8 @@ from mgec.core.promote import operands
 from mgec.core.tensor import Tensor
 from mgec.errors import ArgumentError, AxisError, DTypeError, ShapeError
 
+__all__ = ["check_indices", "getitem", "setitem"]
+
 _INT32 = np.dtype(np.int32)
 
 
@@ -100,6 +102,30 @@ def setitem(x: Tensor, index: Any, value: Any) -> Tensor:
     )
 
 
+def check_indices(name: str, argument: str, indices: Tensor, size: int) -> None:
+    """Raises AxisError if an index is not within [-size, size), where its value is known.
+
+    In a trace there are no values; compiled code then moves an index to the nearest end.
+
+    Args:
+        name: the function.
+        argument: what the function calls the indices.
+        indices: integer tensor.
+        size: size of the axis that is indexed.
+    """
+    spec = indices._spec
+    if dispatch.state.tracer is not None or indices._storage is None or not spec.size:
+        return
+    values = indices._storage.as_array(spec.dtype, spec.shape)
+    low, high = int(values.min()), int(values.max())
+    if low < -size or high >= size:
+        raise AxisError(
+            f"{name}: {argument} holds {low if low < -size else high} but must be below {size}",
+            values=[(argument, indices)],
+            fix=f"use indices from 0 to {size - 1}" if size else "there is nothing to index",
+        )
+
+
 # -- reading the index -------------------------------------------------------------------
 
 
@@ -165,6 +191,7 @@ class _Indices:
         """The indices as an int32 tensor, counted from the front."""
         values = self.values
         if isinstance(values, Tensor):
+            check_indices(name, f"the index of axis {axis}", values, size)
             values = values if values._spec.dtype == _INT32 else values.astype(np.int32)
             below, zero = operands(name, (size, 0), _INT32)
             wrapped = dispatch.call("add", values, below)

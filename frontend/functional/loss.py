@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from mgec.core import dispatch
+from mgec.core.indexing import check_indices
 from mgec.core.promote import operands
 from mgec.core.tensor import Tensor
 from mgec.errors import ArgumentError, ShapeError
 from mgec.functional import math as math_
 from mgec.functional._arguments import as_float_tensor, axis_of, check_choice
 from mgec.functional.elemwise import abs, clip, log, maximum, square
-from mgec.functional.nn import _integers, indexing_one_hot, softplus
+from mgec.functional.nn import indexing_one_hot, integer_tensor
 
 __all__ = [
     "binary_cross_entropy",
@@ -109,7 +110,7 @@ def cross_entropy(
         Tensor(0.6931472, device=xpux:0)
     """
     name = "cross_entropy"
-    x, y = as_float_tensor(name, pred), _integers(name, "label", label)
+    x, y = as_float_tensor(name, pred), integer_tensor(name, "label", label)
     at = axis_of(name, axis, x.ndim)
     if y.ndim == x.ndim and y.shape[at] == 1:
         y = dispatch.call("reshape", y, shape=y.shape[:at] + y.shape[at + 1 :])
@@ -126,6 +127,7 @@ def cross_entropy(
             fix="use a small number such as 0.1",
         )
     check_choice(name, "reduction", reduction, ("mean", "sum", "none"))
+    check_indices(name, "label", y, x.shape[at])
     if with_logits:
         loss = dispatch.call("cross_entropy", x, y, axis=at, label_smooth=float(label_smooth))
     else:
@@ -150,7 +152,7 @@ def cross_entropy_with_softmax(
 
 def nll_loss(pred: Any, label: Any, axis: int = 1, reduction: str = "mean") -> Tensor:
     """-pred at the true class, for log-probabilities `pred`; see `cross_entropy`."""
-    x, y = as_float_tensor("nll_loss", pred), _integers("nll_loss", "label", label)
+    x, y = as_float_tensor("nll_loss", pred), integer_tensor("nll_loss", "label", label)
     return _reduce("nll_loss", -indexing_one_hot(x, y, axis), reduction)
 
 
@@ -172,8 +174,7 @@ def binary_cross_entropy(
     name = "binary_cross_entropy"
     x, y = _pair(name, pred, label)
     if with_logits:
-        # label * softplus(-x) + (1 - label) * softplus(x), and softplus(-x) = softplus(x) - x.
-        loss = softplus(x) - x * y
+        loss = dispatch.call("binary_cross_entropy_with_logits", x, y)
     else:
         # log(0) is cut off at -100, so that certain and right predictions cost 0.
         loss = -(y * clip(log(x), -100.0) + (1 - y) * clip(log(1 - x), -100.0))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mgec.core import dispatch
+from mgec.core.indexing import check_indices
 from mgec.core.promote import operands
 from mgec.core.tensor import Tensor
 from mgec.errors import ArgumentError, DTypeError, ShapeError
@@ -866,12 +867,18 @@ def one_hot(inp: Any, num_classes: int) -> Tensor:
         Tensor([[0 1 0]
          [1 0 0]], dtype=int32, device=xpux:0)
     """
-    x = _integers("one_hot", "inp", inp)
+    x = integer_tensor("one_hot", "inp", inp)
     count = as_index("one_hot", "num_classes", num_classes)
+    check_indices("one_hot", "inp", x, count)
     return dispatch.call("one_hot", x, num_classes=count, dtype=np.dtype(np.int32))
 
 
-def _integers(name: str, argument: str, value: Any) -> Tensor:
+def integer_tensor(name: str, argument: str, value: Any) -> Tensor:
+    """An int32 tensor from integers.
+
+    Raises:
+        DTypeError: for numbers of another kind.
+    """
     x = as_tensor(name, value)
     if x._spec.dtype.kind not in "iu":
         raise DTypeError(
@@ -911,7 +918,9 @@ def embedding(
         )
     w = as_tensor("embedding", weight)
     check_rank("embedding", "weight", w, (2,), "(num_embeddings, embedding_dim)")
-    return dispatch.call("take", w, _integers("embedding", "inp", inp), axis=0)
+    rows = integer_tensor("embedding", "inp", inp)
+    check_indices("embedding", "inp", rows, w.shape[0])
+    return dispatch.call("take", w, rows, axis=0)
 
 
 def indexing_one_hot(src: Any, index: Any, axis: int = 1, keepdims: bool = False) -> Tensor:
@@ -924,7 +933,7 @@ def indexing_one_hot(src: Any, index: Any, axis: int = 1, keepdims: bool = False
         keepdims: keep it, with size 1.
     """
     name = "indexing_one_hot"
-    x, where = as_tensor(name, src), _integers(name, "index", index)
+    x, where = as_tensor(name, src), integer_tensor(name, "index", index)
     at = axis_of(name, axis, x.ndim)
     if where.shape != x.shape[:at] + x.shape[at + 1 :]:
         raise ShapeError(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mgec.core import dispatch
+from mgec.core.indexing import check_indices
 from mgec.core.promote import operands
 from mgec.core.tensor import Tensor, check_dtype
 from mgec.device import Device
@@ -725,7 +726,9 @@ def _along(name: str, inp: Any, axis: Any, index: Any) -> tuple[Tensor, int, Ten
             values=[("inp", x), ("index", where_)],
             fix="give the index the rank of inp",
         )
-    return x, axis_of(name, axis, x.ndim), where_
+    at = axis_of(name, axis, x.ndim)
+    check_indices(name, "index", where_, x.shape[at])
+    return x, at, where_
 
 
 def non_zero(condition: Any, as_tuple: bool = False) -> Tensor | list[Tensor]:

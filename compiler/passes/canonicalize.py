@@ -13,8 +13,9 @@ from xdsl.passes import ModulePass
 
 from mgec.compiler.passes.rewriting import OpRewrites, apply_patterns, producer
 from mgec.dialects.mge.builder import IRBuilder
-from mgec.dialects.mge.elementwise import BINARY, COMPARE, TESTS, UNARY, CastOp, SelectOp
 from mgec.dialects.mge.op import MgeOp
+from mgec.dialects.mge.registry import all_ops
+from mgec.dialects.mge.rules import lanes
 from mgec.dialects.mge.spec import (
     BFLOAT16,
     BOOL,
@@ -51,8 +52,7 @@ class CanonicalizePass(ModulePass):
 
 
 rewrites = OpRewrites()
-_ELEMENTWISE = tuple(op.name for op in (*UNARY, *BINARY, *COMPARE, *TESTS, SelectOp, CastOp))
-_ONE_OPERAND = tuple(op.name for op in (*UNARY, *TESTS, CastOp))
+_ELEMENTWISE = tuple(name for name, op in all_ops().items() if op in lanes)
 
 
 # -- arithmetic ------------------------------------------------------------------------
@@ -189,7 +189,7 @@ _FLOAT_BITS = {FLOAT16: (11, 5), BFLOAT16: (8, 8), FLOAT32: (24, 8), FLOAT64: (5
 @rewrites(*_ELEMENTWISE)
 def _broadcast_operand(op: MgeOp, b: IRBuilder) -> SSAValue | None:
     """Elementwise ops broadcast by themselves; a unary op goes before its broadcast."""
-    if op.name in _ONE_OPERAND:
+    if len(op.operands) == 1:
         inner = producer(op.operands[0], "mge.broadcast")
         (out,) = op.result_specs
         if inner is None or not out.is_static:

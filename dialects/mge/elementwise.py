@@ -9,6 +9,7 @@ in float32 and round once per op.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -36,7 +37,54 @@ NUMBERS = (*FLOATS, *INTEGERS)
 ANY = (*NUMBERS, BOOL)
 
 LaneRule = Callable[..., Lane]
-GradientRule = Callable[..., "tuple[Any, ...]"]
+UnaryLane = Callable[[LaneBuilder, Lane, DType], Lane]
+BinaryLane = Callable[[LaneBuilder, Lane, Lane, DType], Lane]
+GradientRule = Callable[[Any, Any, Any], "tuple[Any, ...]"]
+"""`(b, call, d_out) -> one gradient per operand`, not yet summed over broadcast axes."""
+
+
+@dataclass(frozen=True)
+class Unary:
+    """One op of one operand; see the module docstring."""
+
+    name: str
+    doc: str
+    dtypes: tuple[DType, ...]
+    reference: Callable[[Any], Any]
+    lane: UnaryLane
+    gradient: GradientRule | None
+
+
+@dataclass(frozen=True)
+class Binary:
+    """One op of two operands."""
+
+    name: str
+    doc: str
+    dtypes: tuple[DType, ...]
+    reference: Callable[[Any, Any], Any]
+    lane: BinaryLane
+    gradient: GradientRule | None
+
+
+@dataclass(frozen=True)
+class Compare:
+    """One comparison, of any dtype to bool."""
+
+    name: str
+    doc: str
+    reference: Callable[[Any, Any], Any]
+    lane: BinaryLane
+
+
+@dataclass(frozen=True)
+class Predicate:
+    """One question about a float, with a bool for an answer."""
+
+    name: str
+    doc: str
+    reference: Callable[[Any], Any]
+    lane: UnaryLane
 
 
 def broadcast_shapes(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
@@ -87,7 +135,10 @@ class ElementwiseOp(MgeOp):
             if spec.dtype != first:
                 raise DTypeError(
                     f"{name}: operands have dtypes {first.name} and {spec.dtype.name}",
-                    values=[(o.name, str(s), "") for o, s in zip(cls.signature.operands, operands, strict=True)],
+                    values=[
+                        (o.name, str(s), "")
+                        for o, s in zip(cls.signature.operands, operands, strict=True)
+                    ],
                     fix=f"convert {param.name} with astype({first.name!r})",
                 )
         shape = broadcast_shapes(name, *(s.shape for s in operands))
@@ -95,12 +146,8 @@ class ElementwiseOp(MgeOp):
 
 
 def _define(
-    name: str,
-    operands: int,
-    doc: str,
+    row: Unary | Binary | Compare | Predicate,
     dtypes: tuple[DType, ...],
-    ref: Callable[..., Any],
-    lane: LaneRule,
     grad: GradientRule | None,
     result: DType | None = None,
 ) -> type[MgeOp]:
@@ -112,22 +159,30 @@ def _define(
     def binary(lhs: TensorSpec, rhs: TensorSpec) -> TensorSpec:
         return defined.infer_elementwise(lhs, rhs)
 
-    shapes = "any" if operands == 1 else "broadcast to each other"
+    is_unary = isinstance(row, Unary | Predicate)
+    infer = cast("Callable[..., TensorSpec]", unary if is_unary else binary)
+    shapes = "any" if is_unary else "broadcast to each other"
     fields = {
-        "__doc__": f"{doc}\n\n    Shapes: {shapes}. Dtypes: {', '.join(d.name for d in dtypes)}.",
+        "__doc__": f"{row.doc}\n\n    Shapes: {shapes}. "
+        f"Dtypes: {', '.join(d.name for d in dtypes)}.",
         "__module__": __name__,
-        "name": f"mge.{name}",
+        "name": f"mge.{row.name}",
         "dtypes": dtypes,
         "result_dtype": result,
-        "infer": staticmethod(unary if operands == 1 else binary),
+        "infer": staticmethod(infer),
     }
-    class_name = "".join(part.capitalize() for part in name.split("_")) + "Op"
+    class_name = "".join(part.capitalize() for part in row.name.split("_")) + "Op"
     defined = cast("type[ElementwiseOp]", mge_op(type(class_name, (ElementwiseOp,), fields)))
-    lanes(defined)(lane)
-    reference(defined)(ref)
+    lane: LaneRule = row.lane
+
+    def element(b: LaneBuilder, *xs: Lane, dtype: DType, **_: Any) -> Lane:
+        return lane(b, *xs, dtype)
+
+    lanes(defined)(element)
+    reference(defined)(row.reference)
     if grad is not None:
         rule = grad
-        arity = operands
+        arity = 1 if is_unary else 2
 
         def registered(b: Any, call: Any, d_out: Any) -> tuple[Any, ...]:
             parts = rule(b, call, d_out)
@@ -174,23 +229,23 @@ def apply(
 # -- lanes that are more than one op ---------------------------------------------------
 
 
-def _op(float_name: str, signed: str = "", unsigned: str = "") -> LaneRule:
+def _op(float_name: str, signed: str = "", unsigned: str = "") -> BinaryLane:
     """A lane rule that is a single op, chosen by the kind of dtype."""
 
-    def rule(b: LaneBuilder, *xs: Lane, dtype: DType, **_: Any) -> Lane:
+    def rule(b: LaneBuilder, x: Lane, y: Lane, dtype: DType) -> Lane:
         kind = "f" if is_float(dtype) else dtype.kind
         name = {"f": float_name, "i": signed}.get(kind, unsigned or signed)
-        return b.op(name, xs, xs[0].ty)
+        return b.op(name, (x, y), x.ty)
 
     return rule
 
 
-def _math(name: str) -> LaneRule:
-    return lambda b, x, **_: b.math(name, x)
+def _math(name: str) -> UnaryLane:
+    return lambda b, x, dtype: b.math(name, x)
 
 
-def _compare(ordered: str, signed: str, unsigned: str) -> LaneRule:
-    def rule(b: LaneBuilder, x: Lane, y: Lane, dtype: DType, **_: Any) -> Lane:
+def _compare(ordered: str, signed: str, unsigned: str) -> BinaryLane:
+    def rule(b: LaneBuilder, x: Lane, y: Lane, dtype: DType) -> Lane:
         if is_float(dtype):
             return b.cmpf(ordered, x, y)
         return b.cmpi(signed if dtype.kind == "i" else unsigned, x, y)
@@ -198,13 +253,13 @@ def _compare(ordered: str, signed: str, unsigned: str) -> LaneRule:
     return rule
 
 
-def _abs(b: LaneBuilder, x: Lane, dtype: DType, **_: Any) -> Lane:
+def _abs(b: LaneBuilder, x: Lane, dtype: DType) -> Lane:
     if is_float(dtype):
         return b.math("absf", x)
     return x if dtype.kind == "u" else b.select(b.cmpi("slt", x, b.like(0, x)), b.neg(x), x)
 
 
-def _sign(b: LaneBuilder, x: Lane, dtype: DType, **_: Any) -> Lane:
+def _sign(b: LaneBuilder, x: Lane, dtype: DType) -> Lane:
     zero, one = b.like(0, x), b.like(1, x)
     if is_float(dtype):
         value = b.select(b.cmpf("ogt", x, zero), one, x)  # NaN and zeros stay themselves
@@ -215,7 +270,7 @@ def _sign(b: LaneBuilder, x: Lane, dtype: DType, **_: Any) -> Lane:
     return b.select(b.cmpi("slt", x, zero), b.like(-1, x), value)
 
 
-def _expm1(b: LaneBuilder, x: Lane, **_: Any) -> Lane:
+def _expm1(b: LaneBuilder, x: Lane, dtype: DType) -> Lane:
     """In float64 Kahan's method: the rounding error of exp(x) cancels between its two uses.
 
     MLIR's own lowering of math.expm1 is exp(x) - 1, which loses all digits near 0.
@@ -231,7 +286,7 @@ def _expm1(b: LaneBuilder, x: Lane, **_: Any) -> Lane:
     return b.select(b.or_(is_large, is_minus_one), difference, value)
 
 
-def _log1p(b: LaneBuilder, x: Lane, **_: Any) -> Lane:
+def _log1p(b: LaneBuilder, x: Lane, dtype: DType) -> Lane:
     """In float64 Kahan's method (Higham, "Accuracy and Stability", problem 1.5), as `_expm1`."""
     if x.ty == "f32":
         return lane_math.log1p(b, x)
@@ -242,7 +297,7 @@ def _log1p(b: LaneBuilder, x: Lane, **_: Any) -> Lane:
     return b.select(b.cmpf("oeq", total, b.like(float("inf"), x)), total, value)
 
 
-def _relu(b: LaneBuilder, x: Lane, dtype: DType, **_: Any) -> Lane:
+def _relu(b: LaneBuilder, x: Lane, dtype: DType) -> Lane:
     zero = b.like(0, x)
     if is_float(dtype):
         return b.maximum(x, zero)
@@ -260,7 +315,7 @@ def _safe_divisor(b: LaneBuilder, x: Lane, y: Lane, dtype: DType) -> tuple[Lane,
     return b.select(b.or_(is_zero, overflow), one, y), is_zero, overflow
 
 
-def _floor_div(b: LaneBuilder, x: Lane, y: Lane, dtype: DType, **_: Any) -> Lane:
+def _floor_div(b: LaneBuilder, x: Lane, y: Lane, dtype: DType) -> Lane:
     if is_float(dtype):
         return b.math("floor", b.div(x, y))
     safe, is_zero, _overflow = _safe_divisor(b, x, y, dtype)
@@ -276,7 +331,7 @@ def _floor_div(b: LaneBuilder, x: Lane, y: Lane, dtype: DType, **_: Any) -> Lane
     return b.select(is_zero, zero, floored)  # the quotient that overflows wraps to x itself
 
 
-def _mod(b: LaneBuilder, x: Lane, y: Lane, dtype: DType, **_: Any) -> Lane:
+def _mod(b: LaneBuilder, x: Lane, y: Lane, dtype: DType) -> Lane:
     zero = b.like(0, x)
     if is_float(dtype):
         remainder = b.op("arith.remf", (x, y), x.ty)
@@ -297,7 +352,7 @@ def _mod(b: LaneBuilder, x: Lane, y: Lane, dtype: DType, **_: Any) -> Lane:
     return b.select(b.or_(is_zero, overflow), zero, value)
 
 
-def _pow(b: LaneBuilder, x: Lane, y: Lane, dtype: DType, **_: Any) -> Lane:
+def _pow(b: LaneBuilder, x: Lane, y: Lane, dtype: DType) -> Lane:
     return b.op("math.powf", (x, y), x.ty)
 
 
@@ -342,10 +397,6 @@ def _none(b: Any, call: Any, d: Any) -> tuple[None, None]:
     return None, None
 
 
-def _power(b: Any, x: Any, exponent: float) -> Any:
-    return b.pow(x, b.scalar(exponent, x))
-
-
 def _one_minus_square(b: Any, x: Any) -> Any:
     return b.sub(b.scalar(1, x), b.mul(x, x))
 
@@ -368,7 +419,9 @@ def _grad_pow(b: Any, call: Any, d: Any) -> tuple[Any, Any]:
     d_base = b.mul(d, b.mul(exponent, b.pow(base, b.sub(exponent, one))))
     positive = b.greater(base, zero)
     safe_log = b.select(positive, b.log(b.select(positive, base, one)), zero)
-    return b.select(b.equal(exponent, zero), zero, d_base), b.mul(d, b.mul(call.outputs[0], safe_log))
+    return b.select(b.equal(exponent, zero), zero, d_base), b.mul(
+        d, b.mul(call.outputs[0], safe_log)
+    )
 
 
 def _grad_atan2(b: Any, call: Any, d: Any) -> tuple[Any, Any]:
@@ -392,124 +445,121 @@ _REAL = FLOATS
 _SIGNED_NUMBERS = tuple(d for d in NUMBERS if d.kind != "u")
 _BITS = (*INTEGERS, BOOL)
 
-_UNARY: tuple[tuple[Any, ...], ...] = (
-    ("neg", "-x; integers wrap.", NUMBERS, np.negative, lambda b, x, **_: b.neg(x),
+_UNARY: tuple[Unary, ...] = (
+    Unary("neg", "-x; integers wrap.", NUMBERS, np.negative, lambda b, x, dtype: b.neg(x),
      lambda b, c, d: (b.neg(d),)),
-    ("abs", "Absolute value.", NUMBERS, np.abs, _abs,
+    Unary("abs", "Absolute value.", NUMBERS, np.abs, _abs,
      _times(lambda b, x, y: b.sign(x))),
-    ("sign", "-1, 0 or 1; NaN stays NaN.", NUMBERS, np.sign, _sign, _none),
-    ("exp", "e to the power x.", _REAL, np.exp, lambda b, x, **_: lane_math.exp(b, x),
+    Unary("sign", "-1, 0 or 1; NaN stays NaN.", NUMBERS, np.sign, _sign, _none),
+    Unary("exp", "e to the power x.", _REAL, np.exp, lambda b, x, dtype: lane_math.exp(b, x),
      _times(lambda b, x, y: y)),
-    ("expm1", "exp(x) - 1, accurate near 0.", _REAL, np.expm1, _expm1,
+    Unary("expm1", "exp(x) - 1, accurate near 0.", _REAL, np.expm1, _expm1,
      _times(lambda b, x, y: b.add(y, b.scalar(1, y)))),
-    ("log", "Natural logarithm.", _REAL, np.log, lambda b, x, **_: lane_math.log(b, x),
+    Unary("log", "Natural logarithm.", _REAL, np.log, lambda b, x, dtype: lane_math.log(b, x),
      lambda b, c, d: (b.div(d, c.inputs[0]),)),
-    ("log1p", "log(1 + x), accurate near 0.", _REAL, np.log1p, _log1p,
+    Unary("log1p", "log(1 + x), accurate near 0.", _REAL, np.log1p, _log1p,
      lambda b, c, d: (b.div(d, b.add(c.inputs[0], b.scalar(1, d))),)),
-    ("sqrt", "Square root.", _REAL, np.sqrt, _math("sqrt"),
+    Unary("sqrt", "Square root.", _REAL, np.sqrt, _math("sqrt"),
      lambda b, c, d: (b.div(b.mul(d, b.scalar(0.5, d)), c.outputs[0]),)),
-    ("rsqrt", "1 / sqrt(x).", _REAL, lambda x: 1 / np.sqrt(x),
-     lambda b, x, **_: b.div(b.like(1, x), b.math("sqrt", x)),
+    Unary("rsqrt", "1 / sqrt(x).", _REAL, lambda x: 1 / np.sqrt(x),
+     lambda b, x, dtype: b.div(b.like(1, x), b.math("sqrt", x)),
      _times(lambda b, x, y: b.mul(b.scalar(-0.5, y), b.mul(y, b.mul(y, y))))),
-    ("sin", "Sine (radians).", _REAL, np.sin, _math("sin"), _times(lambda b, x, y: b.cos(x))),
-    ("cos", "Cosine (radians).", _REAL, np.cos, _math("cos"),
+    Unary("sin", "Sine (radians).", _REAL, np.sin, _math("sin"), _times(lambda b, x, y: b.cos(x))),
+    Unary("cos", "Cosine (radians).", _REAL, np.cos, _math("cos"),
      _times(lambda b, x, y: b.neg(b.sin(x)))),
-    ("tan", "Tangent (radians).", _REAL, np.tan, _math("tan"),
+    Unary("tan", "Tangent (radians).", _REAL, np.tan, _math("tan"),
      _times(lambda b, x, y: b.add(b.mul(y, y), b.scalar(1, y)))),
-    ("asin", "Inverse sine.", _REAL, np.arcsin, _math("asin"),
+    Unary("asin", "Inverse sine.", _REAL, np.arcsin, _math("asin"),
      lambda b, c, d: (b.div(d, _sqrt_one(b, c.inputs[0], -1, 1)),)),
-    ("acos", "Inverse cosine.", _REAL, np.arccos, _math("acos"),
+    Unary("acos", "Inverse cosine.", _REAL, np.arccos, _math("acos"),
      lambda b, c, d: (b.neg(b.div(d, _sqrt_one(b, c.inputs[0], -1, 1))),)),
-    ("atan", "Inverse tangent.", _REAL, np.arctan, _math("atan"),
+    Unary("atan", "Inverse tangent.", _REAL, np.arctan, _math("atan"),
      lambda b, c, d: (b.div(d, b.add(b.mul(c.inputs[0], c.inputs[0]), b.scalar(1, d))),)),
-    ("sinh", "Hyperbolic sine.", _REAL, np.sinh, _math("sinh"), _times(lambda b, x, y: b.cosh(x))),
-    ("cosh", "Hyperbolic cosine.", _REAL, np.cosh, _math("cosh"),
+    Unary("sinh", "Hyperbolic sine.", _REAL, np.sinh, _math("sinh"),
+     _times(lambda b, x, y: b.cosh(x))),
+    Unary("cosh", "Hyperbolic cosine.", _REAL, np.cosh, _math("cosh"),
      _times(lambda b, x, y: b.sinh(x))),
-    ("tanh", "Hyperbolic tangent.", _REAL, np.tanh, lambda b, x, **_: lane_math.tanh(b, x),
+    Unary("tanh", "Hyperbolic tangent.", _REAL, np.tanh, lambda b, x, dtype: lane_math.tanh(b, x),
      _times(lambda b, x, y: _one_minus_square(b, y))),
-    ("asinh", "Inverse hyperbolic sine.", _REAL, np.arcsinh, _math("asinh"),
+    Unary("asinh", "Inverse hyperbolic sine.", _REAL, np.arcsinh, _math("asinh"),
      lambda b, c, d: (b.div(d, _sqrt_one(b, c.inputs[0], 1, 1)),)),
-    ("acosh", "Inverse hyperbolic cosine.", _REAL, np.arccosh, _math("acosh"),
+    Unary("acosh", "Inverse hyperbolic cosine.", _REAL, np.arccosh, _math("acosh"),
      lambda b, c, d: (b.div(d, _sqrt_one(b, c.inputs[0], 1, -1)),)),
-    ("atanh", "Inverse hyperbolic tangent.", _REAL, np.arctanh, _math("atanh"),
+    Unary("atanh", "Inverse hyperbolic tangent.", _REAL, np.arctanh, _math("atanh"),
      lambda b, c, d: (b.div(d, _one_minus_square(b, c.inputs[0])),)),
-    ("erf", "Error function.", _REAL, _erf_reference, lambda b, x, **_: lane_math.erf(b, x),
+    Unary("erf", "Error function.", _REAL, _erf_reference, lambda b, x, dtype: lane_math.erf(b, x),
      _times(lambda b, x, y: b.mul(b.scalar(2 / np.sqrt(np.pi), x), b.exp(b.neg(b.mul(x, x)))))),
-    ("sigmoid", "1 / (1 + exp(-x)).", _REAL, lambda x: 1 / (1 + np.exp(-x)),
-     lambda b, x, **_: lane_math.sigmoid(b, x),
+    Unary("sigmoid", "1 / (1 + exp(-x)).", _REAL, lambda x: 1 / (1 + np.exp(-x)),
+     lambda b, x, dtype: lane_math.sigmoid(b, x),
      _times(lambda b, x, y: b.mul(y, b.sub(b.scalar(1, y), y)))),
-    ("floor", "Largest integer not above x.", _REAL, np.floor, _math("floor"), _none),
-    ("ceil", "Smallest integer not below x.", _REAL, np.ceil, _math("ceil"), _none),
-    ("round", "Nearest integer, halves away from zero.", _REAL,
+    Unary("floor", "Largest integer not above x.", _REAL, np.floor, _math("floor"), _none),
+    Unary("ceil", "Smallest integer not below x.", _REAL, np.ceil, _math("ceil"), _none),
+    Unary("round", "Nearest integer, halves away from zero.", _REAL,
      lambda x: np.copysign(np.floor(np.abs(x) + 0.5), x), _math("round"), _none),
-    ("round_even", "Nearest integer, halves to the even one.", _REAL, np.rint,
+    Unary("round_even", "Nearest integer, halves to the even one.", _REAL, np.rint,
      _math("roundeven"), _none),
-    ("relu", "max(x, 0).", NUMBERS, lambda x: np.maximum(x, 0), _relu,
+    Unary("relu", "max(x, 0).", NUMBERS, lambda x: np.maximum(x, 0), _relu,
      lambda b, c, d: (b.select(b.greater(c.outputs[0], b.scalar(0, d)), d, b.scalar(0, d)),)),
-    ("not", "Bitwise (integers) or logical (bool) negation.", _BITS, np.invert,
-     lambda b, x, dtype, **_: b.xor(x, b.like(1 if dtype == BOOL else -1, x)), None),
+    Unary("not", "Bitwise (integers) or logical (bool) negation.", _BITS, np.invert,
+     lambda b, x, dtype: b.xor(x, b.like(1 if dtype == BOOL else -1, x)), None),
 )  # fmt: skip
 
-_BINARY: tuple[tuple[Any, ...], ...] = (
-    ("add", "x + y; integers wrap.", NUMBERS, np.add, _op("arith.addf", "arith.addi"),
+_BINARY: tuple[Binary, ...] = (
+    Binary("add", "x + y; integers wrap.", NUMBERS, np.add, _op("arith.addf", "arith.addi"),
      lambda b, c, d: (d, d)),
-    ("sub", "x - y; integers wrap.", NUMBERS, np.subtract, _op("arith.subf", "arith.subi"),
+    Binary("sub", "x - y; integers wrap.", NUMBERS, np.subtract, _op("arith.subf", "arith.subi"),
      lambda b, c, d: (d, b.neg(d) if c.needs[1] else None)),
-    ("mul", "x * y; integers wrap.", NUMBERS, np.multiply, _op("arith.mulf", "arith.muli"),
+    Binary("mul", "x * y; integers wrap.", NUMBERS, np.multiply, _op("arith.mulf", "arith.muli"),
      lambda b, c, d: (b.mul(d, c.inputs[1]) if c.needs[0] else None,
                       b.mul(d, c.inputs[0]) if c.needs[1] else None)),
-    ("div", "x / y.", _REAL, np.divide, _op("arith.divf"),
+    Binary("div", "x / y.", _REAL, np.divide, _op("arith.divf"),
      lambda b, c, d: (b.div(d, c.inputs[1]) if c.needs[0] else None,
                       b.neg(b.div(b.mul(d, c.outputs[0]), c.inputs[1])) if c.needs[1] else None)),
-    ("floor_div", "floor(x / y); an integer divided by 0 is 0.", NUMBERS,
+    Binary("floor_div", "floor(x / y); an integer divided by 0 is 0.", NUMBERS,
      lambda x, y: np.floor(x / y) if x.dtype.kind == "f" else np.floor_divide(x, y),
      _floor_div, _none),
-    ("mod", "x - floor_div(x, y) * y, with the sign of y; an integer modulo 0 is 0.", NUMBERS,
+    Binary("mod", "x - floor_div(x, y) * y, with the sign of y; an integer modulo 0 is 0.", NUMBERS,
      np.mod, _mod, _grad_mod),
-    ("pow", "x to the power y.", _REAL, np.power, _pow, _grad_pow),
-    ("maximum", "The larger; NaN if either is NaN.", NUMBERS, np.maximum,
+    Binary("pow", "x to the power y.", _REAL, np.power, _pow, _grad_pow),
+    Binary("maximum", "The larger; NaN if either is NaN.", NUMBERS, np.maximum,
      _op("arith.maximumf", "arith.maxsi", "arith.maxui"), _grad_extremum("greater")),
-    ("minimum", "The smaller; NaN if either is NaN.", NUMBERS, np.minimum,
+    Binary("minimum", "The smaller; NaN if either is NaN.", NUMBERS, np.minimum,
      _op("arith.minimumf", "arith.minsi", "arith.minui"), _grad_extremum("less")),
-    ("atan2", "Angle of the point (y, x) in radians.", _REAL, np.arctan2,
-     lambda b, y, x, **_: b.op("math.atan2", (y, x), x.ty), _grad_atan2),
-    ("and", "Bitwise (integers) or logical (bool) and.", _BITS, np.bitwise_and,
-     lambda b, x, y, **_: b.and_(x, y), None),
-    ("or", "Bitwise (integers) or logical (bool) or.", _BITS, np.bitwise_or,
-     lambda b, x, y, **_: b.or_(x, y), None),
-    ("xor", "Bitwise (integers) or logical (bool) exclusive or.", _BITS, np.bitwise_xor,
-     lambda b, x, y, **_: b.xor(x, y), None),
-    ("shift_left", "x << y; 0 when y reaches the width.", INTEGERS,
+    Binary("atan2", "Angle of the point (y, x) in radians.", _REAL, np.arctan2,
+     lambda b, y, x, dtype: b.op("math.atan2", (y, x), x.ty), _grad_atan2),
+    Binary("and", "Bitwise (integers) or logical (bool) and.", _BITS, np.bitwise_and,
+     lambda b, x, y, dtype: b.and_(x, y), None),
+    Binary("or", "Bitwise (integers) or logical (bool) or.", _BITS, np.bitwise_or,
+     lambda b, x, y, dtype: b.or_(x, y), None),
+    Binary("xor", "Bitwise (integers) or logical (bool) exclusive or.", _BITS, np.bitwise_xor,
+     lambda b, x, y, dtype: b.xor(x, y), None),
+    Binary("shift_left", "x << y; 0 when y reaches the width.", INTEGERS,
      lambda x, y: _shift_reference(x, y, left=True),
-     lambda b, x, y, dtype, **_: _shift(b, x, y, dtype, left=True), None),
-    ("shift_right", "x >> y, arithmetic for signed dtypes.", INTEGERS,
+     lambda b, x, y, dtype: _shift(b, x, y, dtype, left=True), None),
+    Binary("shift_right", "x >> y, arithmetic for signed dtypes.", INTEGERS,
      lambda x, y: _shift_reference(x, y, left=False),
-     lambda b, x, y, dtype, **_: _shift(b, x, y, dtype, left=False), None),
+     lambda b, x, y, dtype: _shift(b, x, y, dtype, left=False), None),
 )  # fmt: skip
 
-_COMPARE: tuple[tuple[Any, ...], ...] = (
-    ("equal", "x == y; false with NaN.", np.equal, _compare("oeq", "eq", "eq")),
-    ("not_equal", "x != y; true with NaN.", np.not_equal, _compare("une", "ne", "ne")),
-    ("less", "x < y.", np.less, _compare("olt", "slt", "ult")),
-    ("less_equal", "x <= y.", np.less_equal, _compare("ole", "sle", "ule")),
-    ("greater", "x > y.", np.greater, _compare("ogt", "sgt", "ugt")),
-    ("greater_equal", "x >= y.", np.greater_equal, _compare("oge", "sge", "uge")),
+_COMPARE: tuple[Compare, ...] = (
+    Compare("equal", "x == y; false with NaN.", np.equal, _compare("oeq", "eq", "eq")),
+    Compare("not_equal", "x != y; true with NaN.", np.not_equal, _compare("une", "ne", "ne")),
+    Compare("less", "x < y.", np.less, _compare("olt", "slt", "ult")),
+    Compare("less_equal", "x <= y.", np.less_equal, _compare("ole", "sle", "ule")),
+    Compare("greater", "x > y.", np.greater, _compare("ogt", "sgt", "ugt")),
+    Compare("greater_equal", "x >= y.", np.greater_equal, _compare("oge", "sge", "uge")),
 )
 
-_TEST: tuple[tuple[Any, ...], ...] = (
-    ("is_nan", "Whether x is NaN.", np.isnan, lambda b, x, **_: b.cmpf("uno", x, x)),
-    ("is_inf", "Whether x is infinite.", np.isinf,
-     lambda b, x, **_: b.cmpf("oeq", b.math("absf", x), b.like(float("inf"), x))),
+_TEST: tuple[Predicate, ...] = (
+    Predicate("is_nan", "Whether x is NaN.", np.isnan, lambda b, x, dtype: b.cmpf("uno", x, x)),
+    Predicate("is_inf", "Whether x is infinite.", np.isinf,
+     lambda b, x, dtype: b.cmpf("oeq", b.math("absf", x), b.like(float("inf"), x))),
 )  # fmt: skip
 
-UNARY = tuple(_define(row[0], 1, *row[1:]) for row in _UNARY)
-BINARY = tuple(_define(row[0], 2, *row[1:]) for row in _BINARY)
-COMPARE = tuple(
-    _define(name, 2, doc, ANY, ref, rule, None, BOOL) for name, doc, ref, rule in _COMPARE
-)
-TESTS = tuple(
-    _define(name, 1, doc, FLOATS, ref, rule, None, BOOL) for name, doc, ref, rule in _TEST
-)
+UNARY = tuple(_define(row, row.dtypes, row.gradient) for row in _UNARY)
+BINARY = tuple(_define(row, row.dtypes, row.gradient) for row in _BINARY)
+COMPARE = tuple(_define(row, ANY, None, BOOL) for row in _COMPARE)
+TESTS = tuple(_define(row, FLOATS, None, BOOL) for row in _TEST)
 
 
 @mge_op
@@ -541,7 +591,8 @@ def _select_lanes(b: LaneBuilder, condition: Lane, lhs: Lane, rhs: Lane, **_: An
 
 @reference(SelectOp)
 def _select_reference(condition: Any, lhs: Any, rhs: Any) -> Any:
-    return np.where(condition, lhs, rhs)
+    chosen: Any = np.where(condition, lhs, rhs)
+    return chosen
 
 
 @gradient(SelectOp)

@@ -15,12 +15,13 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from mgec.compiler import mlir
+from mgec.compiler.codegen.support import support_functions
 from mgec.compiler.kernels.source import CompiledKernel, KernelSource
 from mgec.compiler.targets import Target
 from mgec.errors import CompileError
 
 _BUFFERIZE = (
-    "canonicalize,cse,func.func(linalg-fuse-elementwise-ops),canonicalize,cse,"
+    "canonicalize,func.func(linalg-fuse-elementwise-ops),canonicalize,"
     "eliminate-empty-tensors,empty-tensor-to-alloc-tensor,"
     "one-shot-bufferize{allow-return-allocs-from-loops=1},"
     "func.func(buffer-hoisting,promote-buffers-to-stack{max-alloc-size-in-bytes=4096}),"
@@ -45,7 +46,8 @@ def to_llvm_ir(source: KernelSource, target: Target) -> str:
         mlir.copies_to_loops(module)
     vector = "enable-x86=1 " if target.triple.startswith("x86_64") else ""
     mlir.run_passes(module, f"builtin.module({_TO_LLVM % {'vector': vector}})")
-    return for_llvmlite(mlir.to_llvm_ir(module)) + _wrapper(source)
+    text = for_llvmlite(mlir.to_llvm_ir(module))
+    return text + _wrapper(source) + support_functions(text, target)
 
 
 def compile_kernel(source: KernelSource, target: Target) -> CompiledKernel:

@@ -78,8 +78,10 @@ class ContractionTiles:
             return ContractionTiles(mr=4, nv=3, nc=6, pack_a=4)
         return ContractionTiles(mr=4, nv=2, nc=16, pack_a=4)
 
-    def fit(self, m: Product, n: Product, batch: Product, lanes: int) -> ContractionTiles:
-        """These tiles, adapted to known sizes."""
+    def fit(
+        self, m: Product, n: Product, batch: Product, lanes: int, packs_a: bool = False
+    ) -> ContractionTiles:
+        """These tiles, adapted to known sizes; wide blocks of N where each packs A anew."""
         tiles = self
         if m.is_static and m.known:
             rows = m.known
@@ -96,7 +98,8 @@ class ContractionTiles:
                 # Few big units leave threads idle: aim for eight.
                 panels = -(-n.known // (nv * lanes))
                 others = max(1, blocks * batch.known)
-                nc = max(1, min(self.nc, panels * others // 8))
+                wanted, most = (2, 2 * self.nc) if packs_a else (8, self.nc)
+                nc = max(1, min(most, panels * others // wanted))
                 tiles = replace(tiles, nc=nc)
         return tiles
 
@@ -307,8 +310,6 @@ class _Contraction:
 
         self.m_size, self.n_size, self.k_size = size(plan.m), size(plan.n), size(plan.k)
         self.batch_extents = [extents[loop.name] for loop in plan.batch]
-        base = tiles or ContractionTiles.for_target(target)
-        self.tiles = base.fit(self.m_size, self.n_size, product(self.batch_extents), self.b.width)
 
         def walks(of: Operand, loops: Sequence[Loop]) -> list[Walk]:
             return [of.walk(loop.name, extents[loop.name]) for loop in loops]
@@ -316,10 +317,10 @@ class _Contraction:
         self.a_batch, self.b_batch = walks(self.a, plan.batch), walks(self.bop, plan.batch)
         a_columns, a_depth = merge(walks(self.a, plan.m)), merge(walks(self.a, plan.k))
         b_columns, b_depth = merge(walks(self.bop, plan.n)), merge(walks(self.bop, plan.k))
-        self.a_packed = not (
-            len(a_depth) == 1 and not a_depth[0].masked
-            and len(a_columns) == 1 and not a_columns[0].masked
-        )  # fmt: skip
+        self.a_packed = not all(len(w) == 1 and not w[0].masked for w in (a_depth, a_columns))
+        base = tiles or ContractionTiles.for_target(target)
+        batch = product(self.batch_extents)
+        self.tiles = base.fit(self.m_size, self.n_size, batch, self.b.width, self.a_packed)
         rows = self.m_size
         if not self.a_packed and self.k_size.is_static and self.k_size.known >= 1024:
             # Rows a multiple of 4 KiB apart share one set of the first-level cache.

@@ -185,11 +185,19 @@ def merge(walks: Sequence[Walk]) -> list[Walk]:
     return merged or [Walk(ONE)]
 
 
+def memory_step(walk: Walk, masked: Sequence[MaskedAxis]) -> int | None:
+    """How many elements one step moves in memory, if that is known and along one axis."""
+    if not walk.masked:
+        step = walk.flat
+    else:
+        axis, step = walk.masked[0]
+        info = masked[axis]
+        plain = info.stride == ONE and info.divisor == 1
+        if walk.flat != ZERO or len(walk.masked) != 1 or not plain:
+            return None
+    return step.known if step.is_static else None
+
+
 def unit_stride(walk: Walk, masked: Sequence[MaskedAxis]) -> bool:
     """Whether one step moves to the next element in memory."""
-    if not walk.masked:
-        return walk.flat == ONE
-    if walk.flat != ZERO or len(walk.masked) != 1:
-        return False
-    axis, step = walk.masked[0]
-    return step == ONE and masked[axis].stride == ONE and masked[axis].divisor == 1
+    return memory_step(walk, masked) == 1

@@ -3,8 +3,9 @@
 The columns of a panel are consecutive indices of the operand's own loops (n for the right
 operand, m for the left one). There are three ways to fill a panel, by how memory runs:
 
-* rows: neighbouring columns are neighbours in memory. Vectors are copied, one run of columns
-  (such as a row of an image) at a time.
+* rows: neighbouring columns are neighbours in memory, or every other element is one (a
+  convolution of stride 2). Vectors are copied, one run of columns (such as a row of an image)
+  at a time.
 * transposed: neighbouring k are neighbours in memory. Square blocks are transposed in
   registers.
 * gathered: neither. Elements are gathered; this one can do everything.
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, VectorLanes
-from mgec.compiler.kernels.operand import Operand, Walk, product, unit_stride
+from mgec.compiler.kernels.operand import Operand, Walk, memory_step, product, unit_stride
 from mgec.dialects.mge.lane import Lane
 
 
@@ -154,9 +155,11 @@ class Packer:
             to: the panels.
             at: elements from the beginning of the buffer to the panel.
         """
-        along_n = unit_stride(self.columns[-1], self.operand.masked)
+        along_n = memory_step(self.columns[-1], self.operand.masked) in (1, 2)
         along_k = unit_stride(self.depth[-1], self.operand.masked)
         n, depth = self.columns[-1].extent, self.depth[-1].extent
+        if along_k and depth.is_static and depth.known < self.b.width // 2 and not along_n:
+            along_k = False
         if along_n and along_k:
             if n.is_static and depth.is_static:
                 along_n = n.known >= depth.known
@@ -167,8 +170,6 @@ class Packer:
                 with k.otherwise():
                     self._transposed(base, start, k_low, k_high, to, at)
                 return
-        elif along_k and depth.is_static and depth.known < self.b.width // 2:
-            along_k = False
         if along_n:
             self._rows(base, start, k_low, k_high, to, at)
         elif along_k:
@@ -212,6 +213,10 @@ class Packer:
         """Columns low..high of a panel: one run of neighbours; `place` is column 0."""
         k, b = self.k, self.b
         steps = range(0, to.width, b.width)
+        spread = memory_step(self.columns[-1], self.operand.masked)
+        assert spread in (1, 2)
+        # A vector of the panel comes from `spread` vectors of memory.
+        pieces = [s * spread + p * b.width for s in steps for p in range(spread)]
         column_axis = self.columns[-1].masked[0][0] if self.columns[-1].masked else None
         stores = [
             None if alone else self._lanes_between(k.sub(low, s), k.sub(high, s)) for s in steps
@@ -224,14 +229,15 @@ class Packer:
         )  # whether the row loop moves the columns' own axis (a one-dimensional filter)
 
         def load_masks(here: Place, full: bool) -> list[str | None]:
+            """A mask for each vector read; lanes count elements of memory from column 0 on."""
+            left, right = k.mul(low, spread), k.sub(k.mul(high, spread), spread - 1)
             if column_axis is not None:
                 q = k.add(here.masked[column_axis], self.operand.masked[column_axis].offset)
-                left = k.max(low, k.sub(0, q))
-                right = k.min(high, k.sub(self.sizes[column_axis], q))
-                return [self._lanes_between(k.sub(left, s), k.sub(right, s)) for s in steps]
-            if alone and not full:
-                return [b.mask(k.sub(high, s)) for s in steps]
-            return [None if full else s for s in stores]
+                left = k.max(left, k.sub(0, q))
+                right = k.min(right, k.sub(self.sizes[column_axis], q))
+            elif alone and full and spread == 1:
+                return [None] * len(pieces)
+            return [self._lanes_between(k.sub(left, p), k.sub(right, p)) for p in pieces]
 
         def copy(inner: Dim, *, full: bool) -> None:
             here, bounds = place, (k_low, k_high)
@@ -247,10 +253,16 @@ class Packer:
                 if len(self.depth) > 1:
                     flat = k.add(k.mul(row, self.depth_extents[-1]), inner)
                 line = k.add(at, k.mul(k.sub(flat, k_low), to.width))
-                for s, load, store in zip(steps, loads, stores, strict=True):
+                read: list[Lane] = []
+                for p, load in zip(pieces, loads, strict=True):
                     if valid is not None:
                         load = self._where(valid, load or k.constant("dense<true>", b.mask_type))
-                    value = b.load(self.operand.buffer, k.add(address, s), load)
+                    read.append(b.load(self.operand.buffer, k.add(address, p), load))
+                if spread == 2:
+                    even = range(0, 2 * b.width, 2)
+                    pairs = zip(read[::2], read[1::2], strict=True)
+                    read = [b.shuffle(x, y, even) for x, y in pairs]
+                for s, value, store in zip(steps, read, stores, strict=True):
                     b.store(value, to.buffer, k.add(line, s), store)
 
         def every(*, full: bool) -> None:
@@ -323,6 +335,10 @@ class Packer:
                     line = k.add(at, k.mul(k.sub(at_k, k_low), to.width), step)
                     block(places, at_k, k.sub(at_k, origin), count, line)
 
+                if depth_axis is not None:  # masks are needed anyway: one variant will do
+                    with k.loop(low, high, b.width) as at_k:
+                        one(at_k, k.sub(high, at_k))
+                    return
                 if full != low:
                     with k.loop(low, full, b.width) as at_k:
                         one(at_k, None)

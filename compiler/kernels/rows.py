@@ -22,6 +22,9 @@ from mgec.dialects.mge.spec import FLOAT32, DType
 UNROLL = 4
 """Independent accumulators along a reduced axis: they hide the latency of an addition."""
 
+REGISTER_ROW = 8
+"""Rows of up to so many vectors are unrolled, so that what they hold stays in registers."""
+
 UNIT_ELEMENTS = 16384
 """About how many elements a unit of work reads."""
 
@@ -354,6 +357,17 @@ class _Row:
 
     def __init__(self, k: KernelEmitter, b: VectorLanes, size: Dim) -> None:
         self.k, self.b, self.size = k, b, size
+        self.unrolled = isinstance(size, int) and size <= REGISTER_ROW * b.width
+
+    def _fold(
+        self, low: Dim, high: Dim, step: int, acc: list[Value],
+        body: Callable[[Dim, list[Value]], list[Value]],
+    ) -> list[Value]:  # fmt: skip
+        if self.unrolled and isinstance(low, int) and isinstance(high, int):
+            for i in range(low, high, step):
+                acc = body(i, acc)
+            return acc
+        return self.k.fold(low, high, step, acc, body)
 
     def fold(
         self, folds: Sequence[Fold],
@@ -379,8 +393,8 @@ class _Row:
 
         acc = [b.value(b.constant(f.init, f.ty)) for f in folds for _ in range(UNROLL)]
         many, full = k.round_down(self.size, UNROLL * width), k.round_down(self.size, width)
-        acc = k.fold(0, many, UNROLL * width, acc, several)
-        acc = k.fold(many, full, width, acc, lambda i, a: step(i, a, None, 0))
+        acc = self._fold(0, many, UNROLL * width, acc, several)
+        acc = self._fold(many, full, width, acc, lambda i, a: step(i, a, None, 0))
         if isinstance(self.size, int):
             if self.size % width:
                 acc = step(full, acc, b.mask(self.size % width), 0)
@@ -405,7 +419,10 @@ class _Row:
         """Runs `body(i, mask)` over the row."""
         k, b, width = self.k, self.b, self.b.width
         full = k.round_down(self.size, width)
-        if full != 0:
+        if self.unrolled and isinstance(full, int):
+            for i in range(0, full, width):
+                body(i, None)
+        elif full != 0:
             with k.loop(0, full, width) as i:
                 body(i, None)
         if isinstance(self.size, int):
@@ -443,6 +460,7 @@ def softmax_kernel(
         low = k.mul(unit, block)
         with k.loop(low, k.min(k.add(low, block), count)) as r:
             start, row = k.mul(r, n), _Row(k, b, n)
+            kept: dict[Dim, Lane] = {}  # a short row stays in registers between the passes
 
             def load(i: Dim, mask: str | None, start: Dim = start) -> Lane:
                 return b.load(source, k.add(start, i), mask)
@@ -451,7 +469,9 @@ def softmax_kernel(
 
             def power(i: Dim, mask: str | None, start: Dim = start, top: Lane = top) -> list[Lane]:
                 value = lane_math.exp(b, b.sub(load(i, mask), top))
-                if not log:
+                if row.unrolled:
+                    kept[i] = value
+                elif not log:
                     b.store(value, result, k.add(start, i), mask)
                 return [value]
 
@@ -463,7 +483,7 @@ def softmax_kernel(
                 if log:
                     value = b.sub(b.sub(load(i, mask), top), scale)
                 else:
-                    value = b.mul(b.load(result, at, mask), scale)
+                    value = b.mul(kept.get(i) or b.load(result, at, mask), scale)
                 b.store(value, result, at, mask)
 
             row.each(last)

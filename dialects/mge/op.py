@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numpy as np
 from xdsl.dialects import builtin
@@ -99,6 +99,9 @@ class Signature:
                 optional = parameter.default is None
                 operands.append(OperandParam(parameter.name, "optional" if optional else "one"))
         return Signature(tuple(operands), tuple(attrs))
+
+
+Op = TypeVar("Op", bound="MgeOp")
 
 
 class MgeOp(IRDLOperation):
@@ -318,10 +321,12 @@ class MgeOp(IRDLOperation):
         )
 
 
-def mge_op(cls: type[MgeOp]) -> type[MgeOp]:
+def mge_op(cls: type[Op]) -> type[Op]:
     """Class decorator: derives the IRDL definition from the signature of `infer`."""
     cls.signature = signature = Signature.of(cls.infer)
     cls.family = cls.__module__.rpartition(".")[2]
+    clash = {p.name for p in signature.operands} & set(cls.results_names)
+    assert not clash, f"{cls.name}: {clash} is both an operand and a result"
     fields: dict[str, Any] = {"name": cls.name, "traits": traits_def(Pure())}
     make_operand = {"one": operand_def, "optional": opt_operand_def, "variadic": var_operand_def}
     for operand in signature.operands:
@@ -400,7 +405,9 @@ def dense_value(attribute: builtin.DenseIntOrFPElementsAttr[Any]) -> np.ndarray[
 
 def _normalize(value: Any, type_name: str) -> Plain:
     """Accepts what users pass for an attribute of the annotated type: lists, NumPy scalars."""
-    if value is None or isinstance(value, (np.ndarray, np.dtype, str)):
+    if "DType" in type_name:
+        return cast("DType", np.dtype(value))
+    if value is None or isinstance(value, (np.ndarray, str)):
         return cast("Plain", value)
     if "tuple" in type_name:
         return tuple(int(v) for v in value)
@@ -410,8 +417,6 @@ def _normalize(value: Any, type_name: str) -> Plain:
         return bool(value)
     if type_name.startswith("int"):
         return int(value)
-    if "DType" in type_name:
-        return cast("DType", np.dtype(value))
     return value
 
 

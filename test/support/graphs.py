@@ -659,10 +659,39 @@ def _matmul(m: _Maker) -> Value | None:
     return m.made(ssa, max(k, 1) * x.bound * y.bound, error, k + 1)
 
 
+# Composites: name -> (bound of the operand -> bound, growth of an error), attributes.
+_COMPOSITES: dict[str, tuple[Callable[[float], tuple[float, float]], dict[str, Any]]] = {
+    "silu": (lambda a: (a, 1.2), {}),
+    "gelu": (lambda a: (a, 1.2), {}),
+    "softplus": (lambda a: (a + 1, 1.0), {}),
+    "relu6": (lambda a: (min(a, 6.0), 1.0), {}),
+    "hard_swish": (lambda a: (a, 1.6), {}),
+    "leaky_relu": (lambda a: (a, 1.0), {"negative_slope": 0.1}),
+    "clip": (lambda a: (1.5, 1.0), {"lower": -1.0, "upper": 1.5}),
+}
+
+
+@_kind(2)
+def _composite(m: _Maker) -> Value | None:
+    x = m.pick(_is_float)
+    if x is None:
+        return None
+    name = m.one_of(*_COMPOSITES)
+    rule, attrs = _COMPOSITES[name]
+    bound, growth = rule(x.bound)
+    # Its parts round one by one, and some are as large as the operand plus 3.
+    error = growth * x.error + 16 * EPSILON[x.spec.dtype] * (x.bound + 3)
+    return m.made(_op(m, name, x, **attrs), bound, error)
+
+
 @_kind(2)
 def _softmax(m: _Maker) -> Value | None:
     x = m.pick(lambda v: _is_float(v) and v.spec.rank > 0 and v.spec.size > 0)
-    if x is None or "mge.softmax" not in all_ops():
+    if x is None:
         return None
     axis = int(m.rng.integers(x.spec.rank))
-    return m.made(m.b.softmax(x.ssa, axis=axis), 1.0, 2 * x.error, 8 + x.bound + x.spec.shape[axis])
+    steps = 8 + 2 * x.bound + x.spec.shape[axis]
+    if m.chance(0.5):
+        return m.made(m.b.softmax(x.ssa, axis=axis), 1.0, 2 * x.error, steps)
+    bound = 2 * x.bound + math.log(x.spec.shape[axis])
+    return m.made(m.b.log_softmax(x.ssa, axis=axis), bound, 2 * x.error, steps)

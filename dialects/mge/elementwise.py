@@ -591,8 +591,8 @@ def _select_lanes(b: LaneBuilder, condition: Lane, lhs: Lane, rhs: Lane, **_: An
 
 @reference(SelectOp)
 def _select_reference(condition: Any, lhs: Any, rhs: Any) -> Any:
-    chosen: Any = np.where(condition, lhs, rhs)
-    return chosen
+    where: Any = np.where  # its overloads do not know Any
+    return where(condition, lhs, rhs)
 
 
 @gradient(SelectOp)

@@ -126,7 +126,10 @@ def _apply_rule(
     name = entry.op.name.removeprefix("mge.")
     raise GradientError(
         f"{name}: has no gradient, but a gradient is asked through it",
-        values=[(p.name, str(s), "") for p, s in zip(entry.op.signature.operands, call.specs, strict=False)],
+        values=[
+            (p.name, str(s), "")
+            for p, s in zip(entry.op.signature.operands, call.specs, strict=False)
+        ],
         fix="detach() its input, or compute this part outside the recording",
     )
 

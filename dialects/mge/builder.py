@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from xdsl.builder import Builder
-from xdsl.ir import SSAValue
 from xdsl.ir import Attribute as IRAttribute
+from xdsl.ir import SSAValue
 
 from mgec.dialects.mge.op import MgeOp, Plain
 from mgec.dialects.mge.registry import op_class

@@ -46,7 +46,9 @@ def lane_type(dtype: DType) -> str:
     if dtype == BOOL:
         return "i1"
     if is_float(dtype):
-        return {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}[dtype.name]
+        return {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64"}[
+            dtype.name
+        ]
     return f"i{dtype.itemsize * 8}"
 
 

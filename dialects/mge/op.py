@@ -50,7 +50,9 @@ from mgec.dialects.mge.spec import DYNAMIC, DType, TensorSpec, dtype_of, element
 from mgec.dialects.mge.spec import to_type as spec_to_type
 from mgec.errors import ArgumentError, MgecError
 
-Plain: TypeAlias = "bool | int | float | str | tuple[int, ...] | DType | np.ndarray[Any, Any] | None"
+Plain: TypeAlias = (
+    "bool | int | float | str | tuple[int, ...] | DType | np.ndarray[Any, Any] | None"
+)
 """An attribute as Python code sees it."""
 
 
@@ -256,7 +258,9 @@ class MgeOp(IRDLOperation):
             printer.print_string(", " if i else " ")
             printer.print_string(prefix)
             printer.print_operand(value)
-        given = [(p, self.properties[p.name]) for p in self.signature.attrs if p.name in self.properties]
+        given = [
+            (p, self.properties[p.name]) for p in self.signature.attrs if p.name in self.properties
+        ]
         given = [(p, a) for p, a in given if p.required or not _is_default(p, a)]
         if given:
             printer.print_string(" {")
@@ -501,7 +505,9 @@ def _segment_sizes(cls: type[MgeOp], keywords: list[str | None]) -> list[int]:
     plain = sum(k is None for k in keywords)
     required = sum(p.kind == "one" for p in cls.signature.operands)
     return [
-        1 if p.kind == "one" else (plain - required if p.kind == "variadic" else keywords.count(p.name))
+        1
+        if p.kind == "one"
+        else (plain - required if p.kind == "variadic" else keywords.count(p.name))
         for p in cls.signature.operands
     ]
 

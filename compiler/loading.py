@@ -88,7 +88,8 @@ def _place(text: str, offset: int, name: str) -> str:
     before = text[:offset]
     line = before.count("\n") + 1
     column = offset - (before.rfind("\n") + 1) + 1
-    return f"{name}:{line}:{column}:   {text.splitlines()[line - 1].strip() if text else ''}"[:160]
+    source = text.split("\n")[line - 1].strip()
+    return f"{name}:{line}:{column}:   {source}"[:160]
 
 
 def _first_paragraph(error: Exception) -> str:

@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -95,7 +95,7 @@ def trace_file(path: Path, function: str, inputs: Sequence[InputSpec]) -> tuple[
 
 
 @contextlib.contextmanager
-def _importable(path: Path) -> Iterator[None]:
+def _importable(path: Path) -> Generator[None, None, None]:
     """The file sees its neighbours and its own name as if Python ran it."""
     argv, folder = sys.argv, str(path.absolute().parent)
     sys.argv = [str(path)]
@@ -119,7 +119,7 @@ def _import(path: Path) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _users_errors(path: Path, doing: str) -> Iterator[None]:
+def _users_errors(path: Path, doing: str) -> Generator[None, None, None]:
     """Turns what the user's code raises into an error with the user's part of the traceback."""
     try:
         yield
@@ -291,7 +291,7 @@ def _as_function(model: Any, name: str, path: Path) -> tuple[Callable[..., Any],
             )
         model = model()
     if base is not None and isinstance(model, base):
-        instance = cast("Any", model)
+        instance: Any = model
         instance.eval()
 
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -110,8 +110,11 @@ def _print(facts: dict[str, Any]) -> None:
     cache = facts["cache"]
     show(
         "cache",
-        [["folder", cache["folder"]], ["kernels", str(cache["files"])]]
-        + [["size", f"{cache['bytes'] / 1e6:.2f} MB"]],
+        [
+            ["folder", cache["folder"]],
+            ["kernels", str(cache["files"])],
+            ["size", f"{cache['bytes'] / 1e6:.2f} MB"],
+        ],
         ["", ""],
     )
     columns = ["variable", "value", "default", "sentence"]

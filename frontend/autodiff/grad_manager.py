@@ -288,8 +288,14 @@ _MAX_IMPLICIT_ENTRIES = 100_000
 class _ImplicitTape(RecordedTape):
     implicit = True
 
-    def record(self, *args: Any) -> None:
-        super().record(*args)
+    def record(
+        self,
+        op: type[MgeOp],
+        inputs: Sequence[Tensor | None],
+        outputs: Sequence[Tensor],
+        attrs: Mapping[str, Any],
+    ) -> None:
+        super().record(op, inputs, outputs, attrs)
         if len(self.entries) > _MAX_IMPLICIT_ENTRIES:
             _restart_implicit()  # inference in a long loop: nobody will ask for gradients
 

@@ -144,7 +144,7 @@ class Tracer:
         values = [*captured_values, *update_values, *grad_values]
         self._graph.finish(values)
         captured = list(self._captured.values())
-        arguments = list(self._block.args)
+        arguments: list[SSAValue] = list(self._block.args)
         index = {id(c.tensor): arguments.index(c.value) for c in captured}
         donations: list[int | None] = [None] * len(outputs)
         donations += [index.get(id(t)) for t in updated]

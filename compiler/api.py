@@ -19,7 +19,7 @@ from mgec import config
 from mgec.compiler import cache as disk
 from mgec.compiler.eager import load_kernel
 from mgec.compiler.graph_module import GraphModule
-from mgec.compiler.kernels.select import select_kernel
+from mgec.compiler.kernels.compile import compile_region
 from mgec.compiler.kernels.source import CompiledKernel
 from mgec.compiler.loading import graph_text, used_weights
 from mgec.compiler.parallel import Job, compile_all
@@ -395,18 +395,13 @@ def compile_kernels(
         if (kernel := disk.load(key)) is not None:
             code[key] = kernel
         else:
-            jobs[key] = partial(_compile_one, op, f"k{key[:16]}", target)
             names[key] = f"{op.kernel_name.data} at {op.location}"
+            block, name = op.body.block, f"k{key[:16]}"
+            jobs[key] = partial(compile_region, block, name, target, op.in_place, title=names[key])
     for key, kernel in compile_all(jobs, names).items():
         disk.store(key, kernel)
         code[key] = kernel
     return keys, code, len(jobs)
-
-
-def _compile_one(op: KernelOp, name: str, target: Target) -> CompiledKernel:
-    from mgec.compiler.codegen.llvm_backend import compile_kernel
-
-    return compile_kernel(select_kernel(op.body.block, name, target, op.in_place), target)
 
 
 def canonical_text(op: KernelOp) -> str:

@@ -14,7 +14,7 @@ from xdsl.ir import Block
 
 from mgec import config
 from mgec.compiler import cache as disk
-from mgec.compiler.kernels.select import select_kernel
+from mgec.compiler.kernels.compile import compile_region
 from mgec.compiler.kernels.source import CompiledKernel, Units
 from mgec.compiler.targets import Target, target_named
 from mgec.dialects.mge.op import MgeOp, Plain, abstract
@@ -104,8 +104,6 @@ def _compile(
     name: str,
     target: Target,
 ) -> CompiledKernel:
-    from mgec.compiler.codegen.llvm_backend import compile_kernel
-
     block = Block(arg_types=[to_type(s) for s in ins if s is not None])
     arguments = iter(block.args)
     operands = [None if s is None else next(arguments) for s in ins]
@@ -114,7 +112,7 @@ def _compile(
         made.attributes["mge.runtime_attrs"] = UnitAttr()
     block.add_op(made)
     block.add_op(ReturnOp(*made.results))
-    return compile_kernel(select_kernel(block, name, target), target)
+    return compile_region(block, name, target, title=op.name.removeprefix("mge."))
 
 
 def _length(value: Any) -> int:

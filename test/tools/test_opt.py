@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 import pytest
@@ -173,13 +173,14 @@ def test_a_closed_pipe_is_quiet(file: Path) -> None:
 
 
 def test_starts_quickly(file: Path) -> None:
-    """Half a second or less on the machine this was written on; twice that is a mistake."""
+    """0.5 s on the machine this was written on; processor time, as other tests run beside it."""
 
     def once() -> float:
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
             [sys.executable, "-m", "mgec.tools.opt", file], capture_output=True, check=True
         )
-        return time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(once() for _ in range(5)) < 1.2
+    assert min(once() for _ in range(3)) < 1.2

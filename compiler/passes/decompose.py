@@ -58,9 +58,7 @@ def _decompose(op: MgeOp) -> list[MgeOp]:
     block, before = op.parent, op.prev_op
     assert block is not None
     b = IRBuilder(Builder(InsertPoint.before(op)), op.location)
-    results: Sequence[SSAValue] = as_tuple(
-        decomposition[type(op)](b, *op.operand_list, **op.attrs)
-    )
+    results: Sequence[SSAValue] = as_tuple(decomposition[type(op)](b, *op.operand_list, **op.attrs))
     made: list[MgeOp] = []
     new = block.first_op if before is None else before.next_op
     while new is not op:

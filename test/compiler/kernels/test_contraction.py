@@ -228,3 +228,19 @@ def test_refuses_16_bit_floats():
     maps = contraction_maps(MatmulOp, (2, 3), (3, 4), (2, 4), MatmulOp.complete_attrs({}))
     with pytest.raises(NotApplicable, match="sums of float16"):
         contraction_kernel("k", host_target(), maps, (2, 3), (3, 4), (2, 4), FLOAT16)
+
+
+@pytest.mark.parametrize("transposed", [(False, False), (False, True), (True, True)])
+@pytest.mark.parametrize(("m", "n", "depth"), [(9, 33, 17), (100, 70, 1500), (5, 40, 2500)])
+def test_static_and_run_time_sizes_agree(run, target, m, n, depth, transposed):
+    """Blocks of K differ, the order of the sum does not: eager and traced give the same bits."""
+    lhs_t, rhs_t = transposed
+    lhs = RNG.standard_normal((depth, m) if lhs_t else (m, depth)).astype(np.float32)
+    rhs = RNG.standard_normal((n, depth) if rhs_t else (depth, n)).astype(np.float32)
+    attrs = {"transpose_lhs": lhs_t, "transpose_rhs": rhs_t}
+    bits = set()
+    for dynamic in (False, True):
+        source, dims = kernel(MatmulOp, target, lhs.shape, rhs.shape, (m, n), attrs, dynamic)
+        (actual,) = run(source, target, [lhs, rhs], [((m, n), np.float32)], dims)
+        bits.add(actual.tobytes())
+    assert len(bits) == 1

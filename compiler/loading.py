@@ -7,6 +7,7 @@ net.safetensors      the arrays that its mge.weight ops name, if there are any
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from io import StringIO
 from math import prod
@@ -19,7 +20,12 @@ from xdsl.dialects.builtin import Builtin, ModuleOp
 from xdsl.dialects.func import Func
 from xdsl.parser import Parser
 from xdsl.printer import Printer
-from xdsl.utils.exceptions import DiagnosticException, ParseError, VerifyException
+from xdsl.utils.exceptions import (
+    DiagnosticException,
+    ParseError,
+    UnregisteredConstructException,
+    VerifyException,
+)
 
 from mgec.compiler.graph_module import GraphModule
 from mgec.dialects.mge.constant import WeightOp
@@ -59,6 +65,7 @@ def parse_graph(text: str, name: str = "graph") -> GraphModule:
         IRError: if it does not parse, does not verify, or is not a graph to compile.
         MgecError: if an op does not fit its operands (a `ShapeError`, ...).
     """
+    _check_strings(text, name)
     context = Context()
     for dialect in (Builtin, Func, mge_dialect()):
         context.load_dialect(dialect)
@@ -71,7 +78,7 @@ def parse_graph(text: str, name: str = "graph") -> GraphModule:
             values=[("at", _place(text, error.span.start, name))],
             fix="a graph is a func.func of mge ops, as mgec compile --compile-to=trace prints it",
         ) from error
-    except (VerifyException, DiagnosticException) as error:
+    except (VerifyException, DiagnosticException, UnregisteredConstructException) as error:
         raise IRError(f"{name}: the IR is not valid: {_first_paragraph(error)}") from error
     graph = GraphModule(module)
     _check(graph, name)
@@ -82,6 +89,22 @@ def phase_of(graph: GraphModule) -> str:
     """The phase that a graph was printed after, as far as it shows: "kernels" or "trace"."""
     ops = graph.main.body.block.ops
     return "kernels" if any(isinstance(op, KernelOp) for op in ops) else "trace"
+
+
+_STRING_OR_COMMENT = re.compile(
+    r"""//[^\n]*|"(?:[^"\\\n\v\f]|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*(?P<end>"?)"""
+)
+
+
+def _check_strings(text: str, name: str) -> None:
+    """Refuses a string that does not end: xDSL's lexer takes exponential time on one (0.74)."""
+    for match in _STRING_OR_COMMENT.finditer(text):
+        if match["end"] == "":
+            raise IRError(
+                f"{name}: the text does not parse: a string does not end",
+                values=[("at", _place(text, match.start(), name))],
+                fix='close it with " on the same line; a backslash needs another before it',
+            )
 
 
 def _place(text: str, offset: int, name: str) -> str:

@@ -213,6 +213,7 @@ class _Writer:
         return known[1]
 
     def _store(self, array: np.ndarray[Any, Any], place: str) -> list[str]:
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         if array.dtype not in _SAVED:
             raise SerializationError(
                 f"save: {place} is an array of {array.dtype}, which cannot be saved",
@@ -220,7 +221,7 @@ class _Writer:
             )
         key = str(len(self.arrays))
         array = np.ascontiguousarray(array).reshape(array.shape)
-        self.arrays[key] = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        self.arrays[key] = array
         return [key, xxhash.xxh64_hexdigest(array.tobytes())]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mgec.functional.elemwise import sqrt
-from mgec.optimizer.optimizer import Group, Optimizer, check_hyper
+from mgec.optimizer.optimizer import Group, Optimizer, assign, check_hyper
 
 __all__ = ["Adadelta", "Adagrad"]
 
@@ -58,9 +58,9 @@ class Adagrad(Optimizer):
             step, square = self._state[id(p)]["step"], self._state[id(p)]["square_avg"]
             new_square = square + grad * grad
             rate = lr / (step * lr_decay + 1.0)
-            step._reset(step + 1.0)
-            square._reset(new_square)
-            p._reset(p - grad / (sqrt(new_square) + param_group["eps"]) * rate)
+            assign(step, step + 1.0)
+            assign(square, new_square)
+            assign(p, p - grad / (sqrt(new_square) + param_group["eps"]) * rate)
 
 
 class Adadelta(Optimizer):
@@ -113,6 +113,6 @@ class Adadelta(Optimizer):
             square, moved = self._state[id(p)]["square_avg"], self._state[id(p)]["acc_delta"]
             new_square = square * rho + grad * grad * (1.0 - rho)
             delta = sqrt(moved + eps) / sqrt(new_square + eps) * grad
-            square._reset(new_square)
-            moved._reset(moved * rho + delta * delta * (1.0 - rho))
-            p._reset(p - delta * lr)
+            assign(square, new_square)
+            assign(moved, moved * rho + delta * delta * (1.0 - rho))
+            assign(p, p - delta * lr)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mgec.errors import ArgumentError
 from mgec.functional.elemwise import sqrt
-from mgec.optimizer.optimizer import Group, Optimizer, check_hyper
+from mgec.optimizer.optimizer import Group, Optimizer, assign, check_hyper
 
 __all__ = ["Adam", "AdamW"]
 
@@ -79,10 +79,10 @@ class Adam(Optimizer):
             delta = (new_mean / correction0) / (sqrt(new_square / correction1) + eps)
             if decays and self._decoupled:
                 delta = delta + p * weight_decay
-            step._reset(new_step)
-            mean._reset(new_mean)
-            square._reset(new_square)
-            p._reset(p - delta * lr)
+            assign(step, new_step)
+            assign(mean, new_mean)
+            assign(square, new_square)
+            assign(p, p - delta * lr)
 
 
 class AdamW(Adam):

@@ -14,7 +14,7 @@ from mgec.core.promote import FLOAT32
 from mgec.core.tensor import Parameter, Tensor
 from mgec.errors import ArgumentError, ShapeError
 
-__all__ = ["Optimizer", "check_hyper", "no_record"]
+__all__ = ["Optimizer", "assign", "check_hyper", "no_record"]
 
 Group = dict[str, Any]
 
@@ -40,6 +40,11 @@ def check_hyper(
             f"{name}: {argument} is {value!r} but must be a number, {limit}",
             fix=f"use a {argument} of {limit}",
         )
+
+
+def assign(tensor: Tensor, value: Tensor) -> None:
+    """Gives a parameter or a state a new value, in the dtype it has."""
+    tensor._reset(value if value.dtype is tensor.dtype else value.astype(tensor.dtype))
 
 
 class Optimizer(ABC):

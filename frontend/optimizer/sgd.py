@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mgec.errors import ArgumentError
-from mgec.optimizer.optimizer import Group, Optimizer, check_hyper
+from mgec.optimizer.optimizer import Group, Optimizer, assign, check_hyper
 
 __all__ = ["SGD"]
 
@@ -73,6 +73,6 @@ class SGD(Optimizer):
             if moves:
                 velocity = self._state[id(p)]["momentum_buffer"]
                 new = velocity * momentum + grad
-                velocity._reset(new)
+                assign(velocity, new)
                 grad = grad + new * momentum if self.nesterov else new
-            p._reset(p - grad * lr)
+            assign(p, p - grad * lr)

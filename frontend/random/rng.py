@@ -9,7 +9,8 @@ import numpy as np
 from mgec.core import dispatch
 from mgec.core.promote import operands
 from mgec.core.tensor import Tensor, check_dtype, intern_spec
-from mgec.device import Device
+from mgec.device import Device, default_device
+from mgec.device import device as find_device
 from mgec.errors import ArgumentError
 from mgec.functional._arguments import as_index, as_shape, is_int
 from mgec.functional.elemwise import log
@@ -90,7 +91,11 @@ class RNG:
         for x in tensors:
             if isinstance(x, Tensor) and x._device is not None:
                 return x._device
-        return Tensor(0.0, device=self._device).device
+        if self._device is None:
+            return default_device()
+        found = find_device(self._device)
+        found.require()
+        return found
 
     def _advance(self, state: Tensor, count: int) -> None:
         """Moves the state's 64-bit counter on by `count` blocks."""

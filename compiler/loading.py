@@ -65,6 +65,8 @@ def parse_graph(text: str, name: str = "graph") -> GraphModule:
         IRError: if it does not parse, does not verify, or is not a graph to compile.
         MgecError: if an op does not fit its operands (a `ShapeError`, ...).
     """
+    if not text.strip():
+        raise IRError(f"{name}: the text is empty", fix="write a func.func of mge ops into it")
     _check_strings(text, name)
     context = Context()
     for dialect in (Builtin, Func, mge_dialect()):

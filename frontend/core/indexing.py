@@ -139,11 +139,10 @@ def _is_mask(item: Any) -> bool:
 
 def _whole_mask(x: Tensor, index: Any) -> Tensor | None:
     """The bool tensor, if that alone is the index and it fits."""
-    if isinstance(index, tuple) and len(index) == 1:
-        (index,) = index
-    if not _is_mask(index) or tuple(index.shape) != x.shape[: index.ndim]:
+    mask: Any = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+    if not _is_mask(mask) or tuple(mask.shape) != x.shape[: mask.ndim]:
         return None
-    return index if isinstance(index, Tensor) else Tensor(index, device=x.device)
+    return mask if isinstance(mask, Tensor) else Tensor(mask, device=x.device)
 
 
 def _plan(name: str, x: Tensor, index: Any) -> _Plan:

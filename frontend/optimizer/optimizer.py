@@ -73,7 +73,7 @@ class Optimizer(ABC):
                 f"{name}: params is a {type(params).__name__}, not parameters",
                 fix="pass net.parameters()",
             )
-        entries = list(given)
+        entries: list[Any] = list(given)
         if not entries:
             raise ArgumentError(f"{name}: there are no parameters", fix="pass net.parameters()")
         groups = entries if isinstance(entries[0], dict) else [{"params": entries}]

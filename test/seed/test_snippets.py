@@ -81,9 +81,7 @@ def test_c04_shape() -> None:
 
 def test_c05_arange_to_numpy() -> None:
     a = mge.tensor(np.arange(12)).reshape(2, 6).astype("float32")
-    assert same(str(a)) == (
-        "Tensor([[0. 1. 2. 3. 4. 5.] [6. 7. 8. 9. 10. 11.]], device=xpux:0)"
-    )
+    assert same(str(a)) == ("Tensor([[0. 1. 2. 3. 4. 5.] [6. 7. 8. 9. 10. 11.]], device=xpux:0)")
     b = a.numpy()
     assert isinstance(b, np.ndarray)
     assert same(str(b)) == "[[0. 1. 2. 3. 4. 5.] [6. 7. 8. 9. 10. 11.]]"

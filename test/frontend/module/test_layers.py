@@ -192,3 +192,28 @@ def test_errors(call: Any, text: str) -> None:
         call()
     assert caught.value.headline == text
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("case", SHAPES, ids=lambda case: repr(case[0]())[:50])
+def test_gradients_are_those_of_central_differences(case: Any) -> None:
+    make, inp, _, _ = case
+    mge.random.seed(0)
+    layer = make()
+    wanted = list(layer.parameters())
+    if inp.dtype is np.float32:
+        inp = mge.tensor(inp.numpy())
+        wanted.append(inp)
+    gm = mge.autodiff.GradManager().attach(wanted)
+    weights = mge.random.host_generator().standard_normal(layer(inp).shape).astype("float32")
+    with gm:
+        gm.backward((layer(inp) * mge.tensor(weights)).sum())
+    for tensor in wanted:
+        assert tensor.grad is not None and tensor.grad.shape == tensor.shape
+        start, direction = tensor.numpy(), np.sign(tensor.grad.numpy())
+        ends = []
+        for step in (1e-2, -1e-2):
+            tensor.set_value(start + step * direction)
+            ends.append((layer(inp).numpy().astype("float64") * weights).sum())
+        tensor.set_value(start)
+        slope = (ends[0] - ends[1]) / 2e-2
+        np.testing.assert_allclose(np.abs(tensor.grad.numpy()).sum(), slope, rtol=0.08, atol=0.02)

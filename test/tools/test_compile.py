@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -270,6 +269,10 @@ REFUSED = [
 ]
 
 
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != "__pycache__")
+
+
 @pytest.fixture(scope="module")
 def bad_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bad")
@@ -290,15 +293,14 @@ def test_refused(
     arguments: str, status: int, says: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(bad_folder)
-    before = sorted(os.listdir(bad_folder))
+    before = files_in(bad_folder)
     result = mgec("compile", *arguments.split())
     assert says in result.err
     assert result.status == status
     assert "Traceback" not in result.err
     assert "internal error" not in result.err
     assert result.out == ""
-    after = [name for name in sorted(os.listdir(bad_folder)) if name != "__pycache__"]
-    assert after == [name for name in before if name != "__pycache__"]
+    assert files_in(bad_folder) == before
 
 
 def test_weights_that_do_not_fit(mgec: Callable, net: Path, tmp_path: Path) -> None:

@@ -117,6 +117,11 @@ def random_inputs(specs: list[IOSpec], seed: int) -> list[Array]:
     return arrays
 
 
+def counted(count: int, what: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """NumPy's type object; the narrow floats come from `ml_dtypes`."""
     import numpy as np

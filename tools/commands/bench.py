@@ -59,8 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     speed = "not counted" if row["gflops"] is None else f"{row['gflops']:.2f}"
     memory = "unknown" if row["peak_rss_mb"] is None else f"{row['peak_rss_mb']:.1f} MB"
+    threads, runs = _model.counted(model.threads, "thread"), _model.counted(row["runs"], "run")
     sys.stdout.write(
-        f"{model.name} on {model.target.name}, {model.threads} threads, {row['runs']} runs\n"
+        f"{model.name} on {model.target.name}, {threads}, {runs}\n"
         f"  median    {row['median_ms']:.4f} ms\n"
         f"  min       {row['min_ms']:.4f} ms\n"
         f"  99%       {row['p99_ms']:.4f} ms\n"

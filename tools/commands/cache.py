@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mgec import config
 from mgec.errors import FileError
+from mgec.tools.commands._model import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints where the cache is and how large; empties it if asked to."""
     files, nbytes = cache_size()
-    size = f"{files} kernels, {nbytes / 1e6:.2f} MB"
+    size = f"{counted(files, 'kernel')}, {nbytes / 1e6:.2f} MB"
     if not arguments.clear:
         state = "" if config.cache else " (off: MGEC_CACHE)"
         sys.stdout.write(f"{config.cache_dir}: {size}{state}\n")

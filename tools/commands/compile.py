@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from mgec import config
 from mgec.errors import ArgumentError, FileError, FileMissingError, OptionError
+from mgec.tools.commands._model import counted
 
 if TYPE_CHECKING:
     from mgec.compiler.graph_module import GraphModule
@@ -301,14 +302,14 @@ def _write_artifact(
         observe=clock.note,
         after_phase=_dump(arguments, target),
     )
-    new = f"{len(compiled.kernels)} kernels, {compiled.compiled_kernels} compiled now"
+    new = f"{counted(len(compiled.kernels), 'kernel')}, {compiled.compiled_kernels} compiled now"
     clock.note("object", new, compiled.seconds["object"])
     clock.skip()
     compiled.write(arguments.output, name=name)
     clock.lap("object", "link and write")
     size = Path(arguments.output).stat().st_size
     sys.stdout.write(
-        f"{arguments.output}: {name} for {target.name}, {len(compiled.calls)} steps, "
+        f"{arguments.output}: {name} for {target.name}, {counted(len(compiled.calls), 'step')}, "
         f"{new}, {size / 1e6:.2f} MB, {clock.total():.2f} s\n"
     )
 

@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from mgec.errors import ArtifactError
-from mgec.tools.commands._model import check_file
+from mgec.tools.commands._model import check_file, counted
 
 if TYPE_CHECKING:
     from mgec.runtime import Artifact, IOSpec
@@ -141,7 +141,8 @@ def _print(facts: dict[str, Any]) -> None:
             _count(int(row.get("flops", 0))),
             Text(_line(str(row.get("line", "")))),
         )
-    show(f"{len(steps)} steps, {facts['targets'][0]['kernels']} kernels", calls)
+    kernels = counted(facts["targets"][0]["kernels"], "kernel")
+    show(f"{counted(len(steps), 'step')}, {kernels}", calls)
 
     memory = table("memory", "size", "", right="size")
     first = facts["targets"][0]

@@ -52,7 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
         }
         sys.stdout.write(json.dumps(line) + "\n")
         return 0
-    sys.stdout.write(f"{model.name} on {model.target.name}, {model.threads} threads\n")
+    sys.stdout.write(
+        f"{model.name} on {model.target.name}, {_model.counted(model.threads, 'thread')}\n"
+    )
     for spec, array in zip(model.inputs, arrays, strict=True):
         origin = "random" if arguments.input is None else arguments.input
         sys.stdout.write(f"  in   {spec.name}: {spec}  {_range(summary(spec, _plain(array)))}")

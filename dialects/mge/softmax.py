@@ -77,6 +77,8 @@ def _softmax_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any]:
 class LogSoftmaxOp(MgeOp):
     """x minus the log of the sum of exp(x) along one axis; the logarithm of softmax.
 
+    A row that softmax makes NaN is NaN here, too.
+
     Shapes: any, the axis not empty; kept. Dtypes: the floats.
     """
 
@@ -90,7 +92,8 @@ class LogSoftmaxOp(MgeOp):
 
 @reference(LogSoftmaxOp)
 def _log_softmax_reference(inp: Any, *, axis: int) -> Any:
-    return inp - np.logaddexp.reduce(inp, axis=axis, keepdims=True)
+    shifted = inp - inp.max(axis=axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 
 
 @decomposition(LogSoftmaxOp)

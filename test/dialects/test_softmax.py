@@ -114,6 +114,7 @@ ROWS = {
 def test_extremes(row: str) -> None:
     x = np.array([ROWS[row]], np.float32)
     check_value("softmax", [x], {"axis": 1})
+    check_value("log_softmax", [x], {"axis": 1})
     check_value("logsumexp", [x], {"axes": (1,)})
     check_value("cross_entropy", [x, np.array([2])])
 
@@ -128,6 +129,7 @@ def test_meaning_of_infinite_rows() -> None:
     (out,) = evaluate(LogsumexpOp, [rows], {"axes": (1,)})
     np.testing.assert_array_equal(out, [-INF, INF])
     assert np.isnan(evaluate(SoftmaxOp, [rows], {"axis": 1})[0]).all()
+    assert np.isnan(evaluate(LogSoftmaxOp, [rows], {"axis": 1})[0]).all()
 
 
 def grad(name: str, arrays: list[Any], attrs: dict[str, Any], d_out: Any) -> Any:

@@ -156,6 +156,11 @@ class Optimizer(ABC):
         with no_record():
             for group in self.param_groups:
                 self._updates(group)
+        # What was computed from the old values is of no use to a later `backward`: the tape
+        # behind it begins anew, so that it does not hold the activations of every step.
+        from mgec.autodiff.grad_manager import implicit_tapes
+
+        implicit_tapes()
         return self
 
     def clear_grad(self) -> Optimizer:

@@ -182,6 +182,22 @@ def test_minimize_and_implicit_backward() -> None:
         optimizer.backward(mge.tensor(1.0))
 
 
+def test_steps_do_not_hold_what_was_computed() -> None:
+    import gc
+    import weakref
+
+    w = mge.Parameter([2.0])
+    gm, optimizer = GradManager().attach([w]), optim.SGD([w], lr=0.25)
+    with gm:
+        y = w * w
+        gm.backward(y)
+    optimizer.step().clear_grad()
+    held = weakref.ref(y)
+    del y
+    gc.collect()
+    assert held() is None
+
+
 def test_scheduler() -> None:
     optimizer = optim.SGD([mge.Parameter([1.0])], lr=1.0)
     scheduler = optim.MultiStepLR(optimizer, [1, 3], gamma=0.1)

@@ -80,6 +80,49 @@ def test_a_trace_that_the_file_called(mgec: Callable, tmp_path: Path) -> None:
     np.testing.assert_array_equal(model(np.full(4, 3, np.float32))[0], np.full(4, 6))
 
 
+MODULES = """\
+import numpy as np
+import mgec.functional as F
+import mgec.module as M
+
+class Net(M.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.fc = M.Linear(5, width)
+        self.drop = M.Dropout(0.5)
+
+    def forward(self, image):
+        return F.relu(self.drop(self.fc(image)))
+
+class Sized(Net):
+    def __init__(self, width):
+        super().__init__(width)
+
+small = Sized(3)
+"""
+
+
+@pytest.mark.parametrize(("name", "width"), [("Net", 4), ("small", 3)])
+def test_modules_in_inference_mode(mgec: Callable, tmp_path: Path, name: str, width: int) -> None:
+    (tmp_path / "modules.py").write_text(MODULES)
+    out = tmp_path / "m.mge"
+    result = mgec("compile", f"{tmp_path / 'modules.py'}:{name}", "--input", "image:2,5", "-o", out)
+    assert result.status == 0, result.err
+    model = load(out)
+    assert [spec.name for spec in model.inputs] == ["image"]
+    image = np.ones((2, 5), np.float32)
+    assert model(image)[0].shape == (2, width)
+    np.testing.assert_array_equal(model(image)[0][0], model(image)[0][1])  # nothing is dropped
+
+
+def test_a_module_that_needs_arguments(mgec: Callable, tmp_path: Path) -> None:
+    (tmp_path / "modules.py").write_text(MODULES)
+    result = mgec("compile", f"{tmp_path / 'modules.py'}:Sized", "--input", "image:2,5", "-o", "o")
+    assert result.status == 1
+    assert "the Module 'Sized' cannot be made without width" in result.err
+    assert "candidates" not in result.err
+
+
 def test_scalar_and_empty_inputs(mgec: Callable, net: Path, tmp_path: Path) -> None:
     for shape, expected in (("scalar", ()), ("", ()), ("0x3", (0, 3))):
         out = tmp_path / "s.mge"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,10 +128,19 @@ def test_a_reader_that_goes_away(artifact: Path) -> None:
 
 
 def test_run_starts_fast(artifact: Path) -> None:
-    """0.14 s were measured; the limit leaves room for a busy machine. Best of five."""
+    """0.2 s of processor time and 0.14 s of wall time were measured (2 cores, idle).
+
+    Processor time, because a wall clock measures what else the machine does.
+    """
+    resource = pytest.importorskip("resource")
+
+    def seconds() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
     times: list[float] = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = seconds()
         assert python_m_mgec("run", str(artifact)).returncode == 0
-        times.append(time.perf_counter() - start)
+        times.append(seconds() - start)
     assert min(times) < 0.4

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from xdsl.context import Context
 from xdsl.dialects.func import ReturnOp
 from xdsl.ir import SSAValue
 
@@ -25,7 +24,7 @@ from mgec.compiler.loading import graph_text, used_weights
 from mgec.compiler.parallel import Job, compile_all
 from mgec.compiler.passes.form_kernels import root_of
 from mgec.compiler.passes.plan_memory import MemoryPlan, plan_memory, write_plan
-from mgec.compiler.pipeline import PHASES, graph_phases, run_phases
+from mgec.compiler.pipeline import PHASES, run_phases
 from mgec.compiler.targets import Target, target_named
 from mgec.dialects.mge.constant import ConstantOp, WeightOp
 from mgec.dialects.mge.kernel import KernelOp
@@ -233,7 +232,7 @@ def compile_graph(
             observe(phase, name, elapsed)
 
     names = graph.input_names, graph.output_names
-    run_graph_phases(graph, since=since, optimize=optimize, observe=note, after_phase=keep)
+    run_phases(graph, since=since, optimize=optimize, observe=note, after_phase=keep)
     start = time.perf_counter()
     compiled = _assemble(graph, found)
     seconds["object"] = time.perf_counter() - start
@@ -250,46 +249,6 @@ def compile_graph(
             {k: f"{v * 1e3:.0f} ms" for k, v in seconds.items()},
         )
     return compiled
-
-
-def run_graph_phases(
-    graph: GraphModule,
-    *,
-    since: str = "trace",
-    until: str = "kernels",
-    optimize: bool = True,
-    observe: Callable[[str, str, float], None] | None = None,
-    after_phase: Callable[[str, GraphModule], None] | None = None,
-) -> None:
-    """Runs the graph phases in place, for a graph that may be a dump of one of them.
-
-    Args:
-        graph: what to compile.
-        since: the phase that `graph` is a dump of.
-        until: the last phase to run.
-        optimize: as for `compile_graph`.
-        observe: as for `compile_graph`.
-        after_phase: as for `compile_graph`; also called for `since`.
-
-    Raises:
-        CompileError: if a pass leaves invalid IR behind.
-    """
-    if since == "trace":
-        run_phases(graph, optimize=optimize, until=until, observe=observe, after_phase=after_phase)
-        return
-    phases = graph_phases(optimize=optimize)
-    names = [phase.name for phase in phases]
-    if after_phase is not None:
-        after_phase(since, graph)
-    for phase in phases[names.index(since) + 1 : names.index(until) + 1]:
-        for pass_ in phase.passes:
-            start = time.perf_counter()
-            pass_.apply(Context(), graph.module)
-            if observe is not None:
-                observe(phase.name, pass_.name, time.perf_counter() - start)
-        graph.module.verify()
-        if after_phase is not None:
-            after_phase(phase.name, graph)
 
 
 def compile_to_file(

@@ -11,8 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from xdsl.context import Context
+from xdsl.ir import SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import VerifyException
 
@@ -25,9 +27,12 @@ from mgec.compiler.passes.eliminate_common_subexpressions import EliminateCommon
 from mgec.compiler.passes.eliminate_dead_code import EliminateDeadCodePass
 from mgec.compiler.passes.fold_batch_norm import FoldBatchNormPass
 from mgec.compiler.passes.fold_constants import FoldConstantsPass
+from mgec.compiler.passes.fold_weights import FoldWeightsPass
 from mgec.compiler.passes.form_kernels import FormKernelsPass
 from mgec.compiler.passes.plan_memory import PlanMemoryPass
 from mgec.errors import CompileError
+
+GraphPass: TypeAlias = "ModulePass | FoldWeightsPass"
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Phase:
     """
 
     name: str
-    passes: tuple[ModulePass, ...]
+    passes: tuple[GraphPass, ...]
     sentence: str
 
 
@@ -53,7 +58,7 @@ def graph_phases(*, optimize: bool = True) -> tuple[Phase, ...]:
     """
     keep = tuple(sorted(WHOLE))
     if not optimize:
-        graph: tuple[ModulePass, ...] = (DecomposePass(keep=keep),)
+        graph: tuple[GraphPass, ...] = (DecomposePass(keep=keep),)
     else:
         graph = (
             CanonicalizePass(),
@@ -64,6 +69,8 @@ def graph_phases(*, optimize: bool = True) -> tuple[Phase, ...]:
             DecomposePass(keep=keep),
             FoldConstantsPass(),
             CanonicalizePass(),
+            # Batch norms that went into weights left arithmetic on weights behind.
+            FoldWeightsPass(),
             # Decomposed gradients repeat parts of the forward pass; this finds them.
             EliminateCommonSubexpressionsPass(),
             EliminateDeadCodePass(),
@@ -88,40 +95,61 @@ PHASES = ("trace", "graph", "kernels", *KERNEL_PHASES)
 def run_phases(
     graph: GraphModule,
     *,
-    optimize: bool = True,
+    since: str = "trace",
     until: str = "kernels",
+    optimize: bool = True,
     observe: Callable[[str, str, float], None] | None = None,
     after_phase: Callable[[str, GraphModule], None] | None = None,
 ) -> None:
     """Runs the graph phases in place.
 
     Args:
-        graph: what to compile.
-        optimize: see `graph_phases`.
+        graph: what to compile; it may be a dump of a later phase than `trace`.
+        since: the phase that `graph` is a dump of; its passes do not run again.
         until: the last phase to run.
+        optimize: see `graph_phases`.
         observe: called with (phase, pass, seconds) after every pass.
-        after_phase: called with (phase, graph) after every phase.
+        after_phase: called with (phase, graph) for `since` and after every phase that ran.
 
     Raises:
         CompileError: if a pass leaves invalid IR behind.
     """
-    context = Context()
-    for phase in graph_phases(optimize=optimize):
-        for pass_ in phase.passes:
-            start = time.perf_counter()
-            pass_.apply(context, graph.module)
-            seconds = time.perf_counter() - start
-            if observe is not None:
-                observe(phase.name, pass_.name, seconds)
-            if config.debug >= 5:
-                config.get_logger().info("after %s:\n%s", pass_.name, graph.module)
-        try:
-            graph.module.verify()
-        except VerifyException as error:
-            raise CompileError(f"phase {phase.name} left invalid IR: {error}") from error
+    phases = graph_phases(optimize=optimize)
+    names = [phase.name for phase in phases]
+    first, last = names.index(since), names.index(until)
+    for i, phase in enumerate(phases[first : last + 1]):
+        if i:
+            for pass_ in phase.passes:
+                start = time.perf_counter()
+                _apply(pass_, graph)
+                seconds = time.perf_counter() - start
+                if observe is not None:
+                    observe(phase.name, pass_.name, seconds)
+                if config.debug >= 5:
+                    config.get_logger().info("after %s:\n%s", pass_.name, graph.module)
+        _check(phase.name, graph)
         if config.debug >= 4:
             config.get_logger().info("phase %s:\n%s", phase.name, graph.module)
         if after_phase is not None:
             after_phase(phase.name, graph)
-        if phase.name == until:
-            return
+
+
+def _apply(pass_: GraphPass, graph: GraphModule) -> None:
+    if isinstance(pass_, FoldWeightsPass):
+        pass_.apply_to(graph)
+    else:
+        pass_.apply(Context(), graph.module)
+
+
+def _check(phase: str, graph: GraphModule) -> None:
+    """Every phase boundary: the IR verifies, and values are made before they are used."""
+    try:
+        graph.module.verify()
+    except VerifyException as error:
+        raise CompileError(f"phase {phase} left invalid IR: {error}") from error
+    made: set[SSAValue] = set(graph.main.body.block.args)
+    for op in graph.main.body.block.ops:
+        for value in op.operands:
+            if value not in made:
+                raise CompileError(f"phase {phase} left {op.name} before what it uses")
+        made.update(op.results)

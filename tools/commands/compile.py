@@ -227,9 +227,9 @@ def _run_phases(
     target: Target,
     clock: _Clock,
 ) -> None:
-    from mgec.compiler.api import run_graph_phases
+    from mgec.compiler.pipeline import run_phases
 
-    run_graph_phases(
+    run_phases(
         graph,
         since=since,
         until=until,

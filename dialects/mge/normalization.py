@@ -135,7 +135,7 @@ class BatchNormTrainOp(MgeOp):
 
 @reference(BatchNormTrainOp)
 def _batch_norm_train_reference(inp: Any, weight: Any, bias: Any, *, eps: float) -> Any:
-    rows = np.moveaxis(inp, 1, 0).reshape(inp.shape[1], -1)
+    rows = np.moveaxis(inp, 1, 0).reshape(inp.shape[1], inp.size // max(inp.shape[1], 1))
     count = np.float64(rows.shape[1])
     mean = rows.sum(axis=1) / count
     variance = ((rows - mean[:, None]) ** 2).sum(axis=1) / count

@@ -48,7 +48,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from mgec.dialects.mge.spec import DYNAMIC, DType, TensorSpec, dtype_of, element_type, from_type
 from mgec.dialects.mge.spec import to_type as spec_to_type
-from mgec.errors import ArgumentError, MgecError
+from mgec.errors import ArgumentError, MgecError, Value
 
 Plain: TypeAlias = (
     "bool | int | float | str | tuple[int, ...] | DType | np.ndarray[Any, Any] | None"
@@ -186,8 +186,18 @@ class MgeOp(IRDLOperation):
     def infer_specs(
         cls, specs: Sequence[TensorSpec | None], attrs: Mapping[str, Plain]
     ) -> tuple[TensorSpec, ...]:
-        """Result specs; `infer` with its single result put into a tuple."""
-        result = cls.infer(*specs, **attrs)
+        """Result specs; `infer` with its single result put into a tuple.
+
+        An error of `infer` that lists no values gets the operands.
+        """
+        try:
+            result = cls.infer(*specs, **attrs)
+        except MgecError as error:
+            if not error.values:
+                names = _operand_names(cls.signature, len(specs))
+                pairs = zip(names, specs, strict=True)
+                error.values = tuple(Value(n, str(s)) for (n, _), s in pairs if s is not None)
+            raise
         return (result,) if isinstance(result, TensorSpec) else tuple(result)
 
     @classmethod

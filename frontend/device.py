@@ -76,7 +76,7 @@ def device(name: str | Device) -> Device:
     """
     if isinstance(name, Device):
         return name
-    match = _NAME.match(name)
+    match = _NAME.match(name) if isinstance(name, str) else None
     if match is None:
         raise DeviceError(
             f"invalid device name {name!r}",

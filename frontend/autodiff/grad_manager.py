@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mgec.core import dispatch
-from mgec.core.dispatch import Tape
 from mgec.core.tensor import Tensor
 from mgec.errors import ArgumentError, DTypeError, GradientError, ShapeError
 
@@ -55,10 +54,6 @@ class RecordedTape:
     def watch(self, tensor: Tensor) -> None:
         """Starts recording what depends on `tensor`."""
         self._active[id(tensor)] = tensor
-
-    def depends(self, tensor: Tensor) -> bool:
-        """Whether `tensor` was computed from a watched one."""
-        return id(self.resolve(tensor)) in self._active
 
     def rebind(self, name: Tensor, value: Tensor) -> None:
         """`name` was given the value of `value` in place (`a += b`)."""
@@ -110,11 +105,21 @@ class GradManager:
         Raises:
             DTypeError: for a tensor that is not floating point.
         """
+        if not isinstance(tensors, Iterable):
+            raise ArgumentError(
+                f"attach: {type(tensors).__name__} is not a tensor or several",
+                fix="pass tensors or parameters, e.g. net.parameters()",
+            )
         given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
         if callbacks is None:
             functions: list[Callback] = []
         else:
-            functions = [callbacks] if callable(callbacks) else list(callbacks)
+            functions = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+        if not all(callable(function) for function in functions):
+            raise ArgumentError(
+                f"attach: callbacks is {callbacks!r:.40}, not a function or several",
+                fix="pass callback(tensor, grad)",
+            )
         for t in given:
             if not isinstance(t, Tensor):
                 raise ArgumentError(
@@ -204,7 +209,8 @@ class GradManager:
         dispatch.state.tapes.remove(tape)
         try:
             wrt = self.attached_tensors()
-            grads = _pull(tape, list(zip(ys, dys, strict=True)), wrt)
+            seeds = [(tape.resolve(y), dy) for y, dy in zip(ys, dys, strict=True)]
+            grads = pull(tape.entries, seeds, wrt)
             for t, grad in zip(wrt, grads, strict=True):
                 if grad is None:
                     continue
@@ -250,9 +256,10 @@ class _Several:
         self.release()
 
 
-def _pull(
-    tape: RecordedTape, seeds: list[tuple[Tensor, Tensor | None]], wrt: list[Tensor]
+def pull(
+    entries: Sequence[Entry], seeds: Sequence[tuple[Tensor, Tensor | None]], wrt: list[Tensor]
 ) -> list[Tensor | None]:
+    """Gradients with respect to `wrt`, from recorded entries; see `autodiff.pullback`."""
     from mgec.dialects.mge.autodiff import pullback
 
     b = dispatch.builder()
@@ -271,80 +278,5 @@ def _pull(
                 values=[("y", str(y._spec), ""), ("dy", str(dy._spec), "")],
                 fix="give dy the shape of y",
             )
-        filled.append((tape.resolve(y), dy))
-    return pullback(b, tape.entries, filled, wrt)
-
-
-# -- the optimizer.backward of MegEngine before 1.0 --------------------------------------
-# `optimizer.backward(loss)` has no with block to say when recording starts, so parameters
-# that were given to such an optimizer are watched all the time by one implicit tape, which
-# backward takes and restarts.
-
-_implicit: list[RecordedTape] = []
-_implicit_params: list[weakref.ref[Tensor]] = []
-_MAX_IMPLICIT_ENTRIES = 100_000
-
-
-class _ImplicitTape(RecordedTape):
-    implicit = True
-
-    def record(
-        self,
-        op: type[MgeOp],
-        inputs: Sequence[Tensor | None],
-        outputs: Sequence[Tensor],
-        attrs: Mapping[str, Any],
-    ) -> None:
-        super().record(op, inputs, outputs, attrs)
-        if len(self.entries) > _MAX_IMPLICIT_ENTRIES:
-            _restart_implicit()  # inference in a long loop: nobody will ask for gradients
-
-
-def implicit_watch(params: Iterable[Tensor]) -> None:
-    """Records everything computed from `params` until `implicit_backward` is called."""
-    _implicit_params.extend(weakref.ref(p) for p in params)
-    _restart_implicit()
-
-
-def implicit_backward(loss: Tensor, params: Iterable[Tensor]) -> None:
-    """Adds the gradients of `loss` to `grad` of `params`, from the implicit recording.
-
-    Raises:
-        GradientError: if `loss` does not depend on any of the watched parameters.
-    """
-    if not _implicit or not _implicit[0].depends(loss):
-        raise GradientError(
-            "optimizer.backward: no computation history",
-            fix="compute the loss from the optimizer's parameters after the optimizer is made, "
-            "or use GradManager",
-        )
-    tape = _implicit[0]
-    if tape in dispatch.state.tapes:
-        dispatch.state.tapes.remove(tape)
-    _implicit.clear()
-    try:
-        wrt = list(params)
-        for p, grad in zip(wrt, _pull(tape, [(loss, None)], wrt), strict=True):
-            if grad is not None:
-                p.grad = grad if p.grad is None else p.grad + grad
-    finally:
-        _restart_implicit()
-
-
-def implicit_tapes() -> list[Tape]:
-    """The implicit tape, begun anew, if some optimizer needs it (a trace begins or ends)."""
-    _restart_implicit()
-    return list(_implicit)
-
-
-def _restart_implicit() -> None:
-    for tape in _implicit:
-        if tape in dispatch.state.tapes:
-            dispatch.state.tapes.remove(tape)
-    _implicit.clear()
-    params = [p for ref in _implicit_params if (p := ref()) is not None]
-    _implicit_params[:] = [weakref.ref(p) for p in params]
-    if params:
-        tape = _ImplicitTape(params)
-        _implicit.append(tape)
-        dispatch.state.tapes.append(tape)
+        filled.append((y, dy))
+    return pullback(b, entries, filled, wrt)

@@ -21,19 +21,20 @@ from mgec.compiler.kernels.select import serves_whole
 from mgec.compiler.passes.form_kernels import REDUCTIONS
 from mgec.core.promote import scalar
 from mgec.core.tensor import Tensor, intern_spec
-from mgec.device import Device
+from mgec.device import Device, default_device
 from mgec.dialects.mge.builder import OpBuilder
 from mgec.dialects.mge.constant import ConstantOp
 from mgec.dialects.mge.elementwise import ElementwiseOp
 from mgec.dialects.mge.op import MgeOp, Plain
 from mgec.dialects.mge.rules import decomposition, lanes, lowering
 from mgec.dialects.mge.spec import TensorSpec
-from mgec.errors import DeviceError
+from mgec.errors import DeviceError, RuntimeFailure, ShapeError, Value
 from mgec.runtime.memory import Storage
 from mgec.runtime.program import Program, Slot, Step
 
 _plans: dict[tuple[Any, ...], Callable[..., tuple[Tensor, ...]]] = {}
 _MAX_PLANS = 65536
+_MAX_BYTES = 1 << 48
 _PARALLEL_BYTES = 1 << 18
 """Kernels that touch less memory than this run on the calling thread."""
 
@@ -43,7 +44,7 @@ def run(
 ) -> tuple[Tensor, ...]:
     """Runs one op now; see `dispatch.apply` for the arguments."""
     if op is ConstantOp:
-        return (Tensor(attrs["value"]),)
+        return (Tensor._from_array(attrs["value"], default_device()),)
     # id() of interned specs: hashing shapes and dtypes would cost more than the lookup.
     key = (op, *attrs.items(), *[0 if x is None else id(x._spec) for x in inputs])
     plan = _plans.get(key)
@@ -52,7 +53,14 @@ def run(
         if len(_plans) >= _MAX_PLANS:
             _plans.clear()
         _plans[key] = plan
-    return plan(inputs)
+    try:
+        return plan(inputs)
+    except RuntimeFailure as error:  # out of memory: for what?
+        if error.headline.startswith("native runtime"):
+            error.headline = f"{op.name.removeprefix('mge.')}: {error.headline}"
+            given = [(f"operand {i}", x._spec) for i, x in enumerate(inputs) if x is not None]
+            error.values = (*(Value(n, str(s)) for n, s in given), *error.values)
+        raise
 
 
 def common_device(op: type[MgeOp], inputs: Sequence[Tensor | None]) -> Device | None:
@@ -81,6 +89,13 @@ def _make_plan(
     full = op.complete_attrs(attrs)
     specs = [None if x is None else x._spec for x in inputs]
     outputs = [intern_spec(*s) for s in op.infer_specs(specs, full)]
+    for out in outputs:
+        if out.nbytes > _MAX_BYTES:
+            raise ShapeError(
+                f"{op.name.removeprefix('mge.')}: the result would have {out.nbytes:.2g} bytes",
+                values=[("result", str(out))],
+                fix="use smaller sizes",
+            )
     if config.backend == "reference":
         return _reference_plan(op, full)
     if op.name == "mge.reshape":
@@ -239,10 +254,7 @@ def _reference_plan(
     def reference(inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
         device = common_device(op, inputs)
         arrays = [None if x is None else x.numpy() for x in inputs]
-        outputs = [Tensor(r) for r in evaluate(op, arrays, attrs)]
-        for out in outputs:
-            out._device = device
-        return tuple(outputs)
+        return tuple(Tensor._from_array(r, device) for r in evaluate(op, arrays, attrs))
 
     return reference
 
@@ -261,9 +273,7 @@ class TensorBuilder(OpBuilder):
         return value._spec
 
     def constant(self, value: np.ndarray[Any, Any]) -> Tensor:
-        made = Tensor(value)
-        made._device = None
-        return made
+        return Tensor._from_array(value)
 
     def scalar(self, value: float, like: Tensor) -> Tensor:
         return scalar(value, type(value), like._spec.dtype)

@@ -102,7 +102,9 @@ def setitem(x: Tensor, index: Any, value: Any) -> Tensor:
     )
 
 
-def check_indices(name: str, argument: str, indices: Tensor, size: int) -> None:
+def check_indices(
+    name: str, argument: str, indices: Tensor, size: int, *, from_end: bool = True
+) -> None:
     """Raises AxisError if an index is not within [-size, size), where its value is known.
 
     In a trace there are no values; compiled code then moves an index to the nearest end.
@@ -112,15 +114,20 @@ def check_indices(name: str, argument: str, indices: Tensor, size: int) -> None:
         argument: what the function calls the indices.
         indices: integer tensor.
         size: size of the axis that is indexed.
+        from_end: whether negative indices count from the end; otherwise they are wrong, too.
     """
     spec = indices._spec
     if dispatch.state.tracer is not None or indices._storage is None or not spec.size:
         return
     values = indices._storage.as_array(spec.dtype, spec.shape)
     low, high = int(values.min()), int(values.max())
-    if low < -size or high >= size:
+    least = -size if from_end else 0
+    if low < least or high >= size:
+        wrong = f"{high} but must be below {size}"
+        if size and low < least:
+            wrong = f"{low} but must be at least {least}"
         raise AxisError(
-            f"{name}: {argument} holds {low if low < -size else high} but must be below {size}",
+            f"{name}: {argument} holds {wrong}",
             values=[(argument, indices)],
             fix=f"use indices from 0 to {size - 1}" if size else "there is nothing to index",
         )

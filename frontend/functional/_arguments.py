@@ -19,10 +19,12 @@ from mgec.errors import ArgumentError, AxisError, DTypeError, ShapeError
 __all__ = [
     "as_float_tensor",
     "as_index",
+    "as_number",
     "as_shape",
     "as_tensor",
     "axes_of",
     "axis_of",
+    "check_broadcast",
     "check_choice",
     "check_rank",
     "is_int",
@@ -53,6 +55,17 @@ def as_index(name: str, argument: str, value: Any) -> int:
         return int(value.item()) if isinstance(value, np.ndarray) else value.__index__()
     raise ArgumentError(
         f"{name}: {argument} is {value!r}, not an integer", fix=f"pass an int as {argument}"
+    )
+
+
+def as_number(name: str, argument: str, value: Any) -> float | int:
+    """A number argument: a number of Python or NumPy, or a tensor with one element."""
+    if isinstance(value, Tensor | np.ndarray | np.generic) and value.size == 1:
+        value = value.item()
+    if isinstance(value, int | float):
+        return value
+    raise ArgumentError(
+        f"{name}: {argument} is {value!r}, not a number", fix=f"pass a number as {argument}"
     )
 
 
@@ -122,6 +135,19 @@ def check_choice(name: str, argument: str, value: Any, choices: Iterable[str]) -
             f"{name}: {argument} is {value!r}, which does not exist",
             fix=f"use one of {', '.join(map(repr, known))}",
         )
+
+
+def check_broadcast(name: str, **values: Tensor) -> None:
+    """Raises ShapeError unless the tensors, given by argument name, broadcast."""
+    try:
+        np.broadcast_shapes(*(value.shape for value in values.values()))
+    except ValueError:
+        shapes = [f"{argument} {value.shape}" for argument, value in values.items()]
+        raise ShapeError(
+            f"{name}: the shapes of {', '.join(shapes)} do not broadcast",
+            values=list(values.items()),
+            fix="make the sizes of each axis equal, or 1",
+        ) from None
 
 
 def check_rank(name: str, argument: str, value: Tensor, ranks: Sequence[int], role: str) -> None:

@@ -12,7 +12,7 @@ from mgec.core.promote import operands
 from mgec.core.tensor import Tensor
 from mgec.errors import ArgumentError, ShapeError
 from mgec.functional import math as math_
-from mgec.functional._arguments import as_float_tensor, axis_of, check_choice
+from mgec.functional._arguments import as_float_tensor, as_number, axis_of, check_choice
 from mgec.functional.elemwise import abs, clip, log, maximum, square
 from mgec.functional.nn import indexing_one_hot, integer_tensor
 
@@ -121,13 +121,13 @@ def cross_entropy(
             values=[("pred", x), ("label", y)],
             fix="give one class index for each prediction",
         )
-    if not 0 <= label_smooth <= 1:
+    if not 0 <= as_number(name, "label_smooth", label_smooth) <= 1:
         raise ArgumentError(
             f"{name}: label_smooth is {label_smooth} but must be from 0 to 1",
             fix="use a small number such as 0.1",
         )
     check_choice(name, "reduction", reduction, ("mean", "sum", "none"))
-    check_indices(name, "label", y, x.shape[at])
+    check_indices(name, "label", y, x.shape[at], from_end=False)
     if with_logits:
         loss = dispatch.call("cross_entropy", x, y, axis=at, label_smooth=float(label_smooth))
     else:
@@ -153,6 +153,8 @@ def cross_entropy_with_softmax(
 def nll_loss(pred: Any, label: Any, axis: int = 1, reduction: str = "mean") -> Tensor:
     """-pred at the true class, for log-probabilities `pred`; see `cross_entropy`."""
     x, y = as_float_tensor("nll_loss", pred), integer_tensor("nll_loss", "label", label)
+    classes = x.shape[axis_of("nll_loss", axis, x.ndim)]
+    check_indices("nll_loss", "label", y, classes, from_end=False)
     return _reduce("nll_loss", -indexing_one_hot(x, y, axis), reduction)
 
 

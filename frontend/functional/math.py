@@ -16,6 +16,7 @@ from mgec.functional import elemwise
 from mgec.functional._arguments import (
     as_float_tensor,
     as_index,
+    as_number,
     as_tensor,
     axes_of,
     axis_of,
@@ -72,7 +73,14 @@ def isfinite(inp: Any) -> Tensor:
 
 
 def _reduce(name: str, op: str, inp: Tensor, axis: Any, keepdims: bool) -> Tensor:
-    return dispatch.call(op, inp, axes=axes_of(name, axis, inp.ndim), keepdims=bool(keepdims))
+    axes = axes_of(name, axis, inp.ndim)
+    if op in ("reduce_max", "reduce_min") and not builtins.all(inp.shape[a] for a in axes):
+        raise ShapeError(
+            f"{name}: there is no element along axis {axes}, but the result needs one",
+            values=[("inp", inp)],
+            fix="give the axis at least one element",
+        )
+    return dispatch.call(op, inp, axes=axes, keepdims=bool(keepdims))
 
 
 def _number(x: Tensor) -> Tensor:
@@ -147,6 +155,7 @@ def var(inp: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
         A floating point tensor.
     """
     x = as_float_tensor("var", inp)
+    axis = axes_of("var", axis, x.ndim)
     return mean(elemwise.square(x - mean(x, axis, keepdims=True)), axis, keepdims)
 
 
@@ -183,7 +192,9 @@ def norm(
     x = as_float_tensor("norm", inp)
     if axis is None:
         check_rank("norm", "inp", x, (1,), "(n,), or give an axis")
-    order = 2.0 if ord is None else float(ord)
+    elif not isinstance(axis, list | tuple):
+        axis = axis_of("norm", axis, x.ndim)
+    order = 2.0 if ord is None else float(as_number("norm", "ord", ord))
     if order == 0:
         return sum(elemwise.not_equal(x, 0).astype(x.dtype), axis, keepdims)
     size = elemwise.abs(x)
@@ -242,7 +253,13 @@ def argmin(inp: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
 def _arg(name: str, inp: Any, axis: Any, keepdims: bool) -> Tensor:
     x = _number(as_tensor(name, inp))
     if isinstance(axis, list | tuple):
-        (axis,) = axes_of(name, axis, x.ndim) if len(axis) == 1 else (None,) * len(axis)
+        if len(axis) != 1:
+            raise ArgumentError(
+                f"{name}: axis is {axis}, not one axis",
+                values=[("inp", x)],
+                fix="give one axis, or none for the whole tensor",
+            )
+        (axis,) = axes_of(name, axis, x.ndim)
     if axis is not None:
         return dispatch.call(name, x, axis=axis_of(name, axis, x.ndim), keepdims=bool(keepdims))
     flat = dispatch.call("reshape", x, shape=(x.size,))

@@ -21,6 +21,7 @@ from mgec.functional import math as math_
 from mgec.functional._arguments import (
     as_float_tensor,
     as_index,
+    as_number,
     as_shape,
     as_tensor,
     axes_of,
@@ -113,7 +114,16 @@ def linear(inp: Any, weight: Any, bias: Any = None, compute_mode: str = "default
     out = dispatch.call("matmul", rows, w, transpose_rhs=True)
     if x.ndim != 2:
         out = reshape(out, (*x.shape[:-1], w.shape[0]))
-    return out if bias is None else out + bias
+    if bias is None:
+        return out
+    b = as_tensor("linear", bias)
+    if b.shape != (1,) * b.ndim and b.shape[-1] != w.shape[0]:
+        raise ShapeError(
+            f"linear: bias has shape {b.shape} but weight has {w.shape[0]} output features",
+            values=[("weight", w, "(out_features, in_features)"), ("bias", b, "(out_features,)")],
+            fix=f"give bias the shape ({w.shape[0]},)",
+        )
+    return out + b
 
 
 def _conv_weight(name: str, weight: Tensor, groups: int, role: str) -> Tensor:
@@ -137,7 +147,7 @@ def _biased(name: str, out: Tensor, bias: Any) -> Tensor:
     b = as_tensor(name, bias)
     if b.ndim == 1:
         b = reshape(b, (1, b.shape[0], 1, 1))
-    if b.ndim != 4 or b.shape[1] not in (1, out.shape[1]):
+    if b.ndim != 4 or b.shape[1] not in (1, out.shape[1]) or b.shape[2:] != (1, 1):
         raise ShapeError(
             f"{name}: bias has shape {b.shape} but the result has {out.shape[1]} channels",
             values=[("bias", b, "(1, O, 1, 1)"), ("out", out, "(N, O, OH, OW)")],
@@ -491,7 +501,8 @@ def gelu(inp: Any) -> Tensor:
 def leaky_relu(inp: Any, negative_slope: float = 0.01) -> Tensor:
     """inp where it is positive, negative_slope * inp elsewhere."""
     x = as_float_tensor("leaky_relu", inp)
-    return dispatch.call("leaky_relu", x, negative_slope=float(negative_slope))
+    slope = float(as_number("leaky_relu", "negative_slope", negative_slope))
+    return dispatch.call("leaky_relu", x, negative_slope=slope)
 
 
 def prelu(inp: Any, weight: Any) -> Tensor:
@@ -837,7 +848,7 @@ def dropout(inp: Any, drop_prob: float, training: bool = True) -> Tensor:
     Raises:
         ArgumentError: for a probability out of range.
     """
-    if not 0 <= drop_prob < 1:
+    if not 0 <= as_number("dropout", "drop_prob", drop_prob) < 1:
         raise ArgumentError(
             f"dropout: drop_prob is {drop_prob} but must be at least 0 and below 1",
             fix="use a probability such as 0.5",
@@ -869,7 +880,7 @@ def one_hot(inp: Any, num_classes: int) -> Tensor:
     """
     x = integer_tensor("one_hot", "inp", inp)
     count = as_index("one_hot", "num_classes", num_classes)
-    check_indices("one_hot", "inp", x, count)
+    check_indices("one_hot", "inp", x, count, from_end=False)
     return dispatch.call("one_hot", x, num_classes=count, dtype=np.dtype(np.int32))
 
 
@@ -919,7 +930,7 @@ def embedding(
     w = as_tensor("embedding", weight)
     check_rank("embedding", "weight", w, (2,), "(num_embeddings, embedding_dim)")
     rows = integer_tensor("embedding", "inp", inp)
-    check_indices("embedding", "inp", rows, w.shape[0])
+    check_indices("embedding", "inp", rows, w.shape[0], from_end=False)
     return dispatch.call("take", w, rows, axis=0)
 
 
@@ -972,7 +983,15 @@ def pad(
         Tensor([1 1 2 3 3 3], dtype=int32, device=xpux:0)
     """
     x = as_tensor("pad", src)
-    check_choice("pad", "mode", mode.lower(), ("constant", "replicate", "edge", "reflect"))
+    if isinstance(mode, str):
+        mode = mode.lower()
+    check_choice("pad", "mode", mode, ("constant", "replicate", "edge", "reflect"))
+    if not isinstance(pad_width, Sequence):
+        raise ArgumentError(
+            f"pad: pad_width is {pad_width!r}, not a sequence of pairs",
+            values=[("src", x)],
+            fix="give (before, after) for each axis",
+        )
     if all(is_int(p) for p in pad_width) and len(pad_width) == 2 and x.ndim == 1:
         pad_width = (pad_width,)  # type: ignore[assignment]
     pairs = [as_shape("pad", p, "pad_width") for p in pad_width]
@@ -987,8 +1006,8 @@ def pad(
         x,
         low=tuple(p[0] for p in pairs),
         high=tuple(p[1] for p in pairs),
-        value=float(constant_value),
-        mode="replicate" if mode.lower() == "edge" else mode.lower(),
+        value=float(as_number("pad", "constant_value", constant_value)),
+        mode="replicate" if mode == "edge" else mode,
     )
 
 
@@ -1042,10 +1061,16 @@ def sliding_window(
     strides, dilations = pair(name, "stride", stride), pair(name, "dilation", dilation)
     if pads != (0, 0):
         x = pad(x, ((0, 0), (0, 0), (pads[0], pads[0]), (pads[1], pads[1])))
+    if min(*kernel, *strides, *dilations) < 1:
+        raise ArgumentError(
+            f"{name}: kernel_size {kernel}, stride {strides} or dilation {dilations} is below 1",
+            values=[("inp", x, _IMAGE)],
+            fix="use 1 or more",
+        )
     sizes = [
         (x.shape[2 + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in (0, 1)
     ]
-    if min(sizes) < 1 or min(*kernel, *strides, *dilations) < 1:
+    if min(sizes) < 1:
         raise ShapeError(
             f"{name}: no window of {kernel} fits",
             values=[("inp", x, f"{_IMAGE}, padding included")],
@@ -1106,6 +1131,7 @@ def multi_head_attention(
     for argument, x in (("query", q), ("key", k), ("value", v)):
         check_rank(name, argument, x, (3,), "(N, L, E)")
     size = q.shape[2]
+    num_heads = as_index(name, "num_heads", num_heads)
     if num_heads < 1 or size % num_heads:
         raise ShapeError(
             f"{name}: {num_heads} heads do not divide an embedding of {size}",

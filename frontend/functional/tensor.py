@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from itertools import pairwise
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,13 @@ from mgec.device import Device
 from mgec.errors import ArgumentError, AxisError, ShapeError
 from mgec.functional._arguments import (
     as_index,
+    as_number,
     as_shape,
     as_tensor,
     axes_of,
     axis_of,
     check_bool,
+    check_broadcast,
     check_choice,
     check_rank,
     is_int,
@@ -133,16 +135,6 @@ def zeros_like(inp: Any) -> Tensor:
     return full_like(inp, 0)
 
 
-def _number(name: str, argument: str, value: Any) -> float | int:
-    if isinstance(value, Tensor | np.ndarray | np.generic) and value.size == 1:
-        value = value.item()
-    if isinstance(value, int | float):
-        return value
-    raise ArgumentError(
-        f"{name}: {argument} is {value!r}, not a number", fix=f"pass a number as {argument}"
-    )
-
-
 def arange(
     start: Any = 0,
     stop: Any = None,
@@ -171,11 +163,15 @@ def arange(
     if stop is None:
         start, stop = 0, start
     first, last, by = (
-        _number("arange", argument, value)
+        as_number("arange", argument, value)
         for argument, value in (("start", start), ("stop", stop), ("step", step))
     )
     if by == 0:
         raise ArgumentError("arange: step is 0", fix="use a positive or negative step")
+    if not all(isfinite(value) for value in (first, last, by)):
+        raise ArgumentError(
+            f"arange: there is no end from {first} to {last} by {by}", fix="use finite numbers"
+        )
     count = max(0, int(np.ceil((last - first) / by)))
     return _on(device, _iota((count,), 0, check_dtype(dtype), first, by))
 
@@ -208,7 +204,7 @@ def linspace(
     Raises:
         ArgumentError: if `num` is below 1.
     """
-    first, last = _number("linspace", "start", start), _number("linspace", "stop", stop)
+    first, last = as_number("linspace", "start", start), as_number("linspace", "stop", stop)
     count = as_index("linspace", "num", num)
     if count < 1:
         raise ArgumentError(f"linspace: num is {count} but must be at least 1", fix="use num >= 1")
@@ -226,6 +222,10 @@ def eye(N: Any, M: Any = None, *, dtype: Any = "float32", device: DeviceLike = N
         device: the default device by default.
     """
     sizes = as_shape("eye", N, "N")
+    if not 1 <= len(sizes) <= 2:
+        raise ArgumentError(
+            f"eye: N is {sizes}, not one or two sizes", fix="pass eye(rows, columns)"
+        )
     columns = sizes[-1] if M is None else as_index("eye", "M", M)
     found = check_dtype(dtype)
     return _on(device, _diagonal_mask((sizes[0], columns), 0).astype(found))
@@ -399,6 +399,12 @@ def transpose(inp: Any, pattern: Sequence[int | str] | Tensor) -> Tensor:
         (3, 2)
     """
     x = as_tensor("transpose", inp)
+    if not isinstance(pattern, Sequence | Tensor | np.ndarray):
+        raise ArgumentError(
+            f"transpose: pattern is {pattern!r}, not a sequence of axes",
+            values=[("inp", x)],
+            fix=f"pass the axes in their new order, such as {tuple(reversed(range(x.ndim)))}",
+        )
     entries = pattern.tolist() if isinstance(pattern, Tensor | np.ndarray) else list(pattern)
     perm = tuple(axis_of("transpose", p, x.ndim) for p in entries if p != "x")
     out = x if perm == tuple(range(x.ndim)) else dispatch.call("transpose", x, perm=perm)
@@ -426,7 +432,9 @@ def expand_dims(inp: Any, axis: int | Sequence[int]) -> Tensor:
         axis: places of the new axes in the result.
     """
     x = as_tensor("expand_dims", inp)
-    count = 1 if is_int(axis) or isinstance(axis, Tensor) else len(axis)  # type: ignore[arg-type]
+    if not isinstance(axis, int | np.integer | Tensor | Sequence):
+        raise ArgumentError(f"expand_dims: axis is {axis!r}, not an integer", fix="pass an int")
+    count = len(axis) if isinstance(axis, Sequence) else 1
     places = axes_of("expand_dims", axis, x.ndim + count)
     sizes = iter(x.shape)
     shape = tuple(1 if i in places else next(sizes) for i in range(x.ndim + count))
@@ -676,6 +684,7 @@ def where(mask: Any, x: Any, y: Any) -> Tensor:
     condition = as_tensor("where", mask)
     check_bool("where", "mask", condition)
     lhs, rhs = operands("where", (x, y))
+    check_broadcast("where", mask=condition, x=lhs, y=rhs)
     return dispatch.call("select", condition, lhs, rhs)
 
 
@@ -744,6 +753,12 @@ def non_zero(condition: Any, as_tuple: bool = False) -> Tensor | list[Tensor]:
         int32 indices, (count, rank), or a list of rank tensors (count,).
     """
     x = as_tensor("non_zero", condition)
+    if x.ndim == 0:
+        raise ShapeError(
+            "non_zero: condition has rank 0 but must have an axis",
+            values=[("condition", x)],
+            fix="reshape it to (1,)",
+        )
     places = [Tensor(axis, device=x.device) for axis in np.nonzero(x.numpy())]
     return places if as_tuple else stack(places, 1)
 

@@ -40,7 +40,7 @@ class _Conv(Module):
         name = type(self).__name__
         self.in_channels = positive(name, "in_channels", in_channels)
         self.out_channels = positive(name, "out_channels", out_channels)
-        self.kernel_size = kernel_size
+        self.kernel_size = tuple(positive(name, "kernel_size", size) for size in kernel_size)
         self.groups = positive(name, "groups", groups)
         self.conv_mode = conv_mode
         self.compute_mode = compute_mode

@@ -276,6 +276,11 @@ class Module:
                 if (value := state_dict(name, leaf)) is not None
             }
         else:
+            if not isinstance(state_dict, Mapping):
+                raise ArgumentError(
+                    f"load_state_dict: a {type(state_dict).__name__} is not a state",
+                    fix="pass what state_dict() of the same network returned",
+                )
             given = dict(state_dict)
             missing = [name for name in own if name not in given]
             unknown = [name for name in given if name not in own]

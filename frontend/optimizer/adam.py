@@ -45,7 +45,7 @@ class Adam(Optimizer):
         check_hyper(name, "lr", lr)
         check_hyper(name, "eps", eps)
         check_hyper(name, "weight_decay", weight_decay)
-        if len(betas) != 2:
+        if not isinstance(betas, Sequence) or len(betas) != 2:
             raise ArgumentError(f"{name}: betas is {betas!r}, not two numbers", fix="give two")
         for i, beta in enumerate(betas):
             check_hyper(name, f"betas[{i}]", beta, 0.0, 1.0)

@@ -65,6 +65,7 @@ class Optimizer(ABC):
     def __init__(self, params: Any, defaults: Mapping[str, Any]) -> None:
         self._defaults = dict(defaults)
         self._state: dict[int, dict[str, Tensor]] = {}
+        self._used_backward = False
         self.param_groups: list[Group] = []
         name = type(self).__name__
         given = [params] if isinstance(params, Tensor | dict) else params
@@ -156,11 +157,10 @@ class Optimizer(ABC):
         with no_record():
             for group in self.param_groups:
                 self._updates(group)
-        # What was computed from the old values is of no use to a later `backward`: the tape
-        # behind it begins anew, so that it does not hold the activations of every step.
-        from mgec.autodiff.grad_manager import implicit_tapes
+        if not self._used_backward:  # gradients come from a GradManager: stop remembering
+            from mgec.autodiff import implicit_unwatch
 
-        implicit_tapes()
+            implicit_unwatch(self._params())
         return self
 
     def clear_grad(self) -> Optimizer:
@@ -176,8 +176,8 @@ class Optimizer(ABC):
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of `loss` to those of the parameters, without a `GradManager`.
 
-        As in MegEngine before 1.0: what was computed from the parameters since the optimizer
-        was made, or since the last `backward`, has been recorded.
+        As in MegEngine before 1.0. What is computed from the parameters remembers how, from the
+        time the optimizer is made until its first `step` without a `backward` before it.
 
         Args:
             loss: a tensor that depends on the parameters.
@@ -187,6 +187,7 @@ class Optimizer(ABC):
         """
         from mgec.autodiff import implicit_backward
 
+        self._used_backward = True
         implicit_backward(loss, self._params())
 
     def minimize(self, loss: Tensor) -> Optimizer:
@@ -226,6 +227,11 @@ class Optimizer(ABC):
             ShapeError: if a state has another shape.
         """
         name = type(self).__name__
+        if not isinstance(state, Mapping):
+            raise ArgumentError(
+                f"{name}.load_state_dict: a {type(state).__name__} is not a state",
+                fix="pass what state_dict() of the same optimizer returned",
+            )
         groups = state.get("param_groups", [])
         own = [len(group["params"]) for group in self.param_groups]
         given = [len(group["params"]) for group in groups]

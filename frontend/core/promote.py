@@ -63,9 +63,7 @@ def scalar(value: Any, kind: type, dtype: np.dtype[Any]) -> Tensor:
         array = np.array(value).astype(dtype)
     else:
         array = np.array(value, dtype=dtype)
-    made = Tensor(array)
-    made._device = None
-    return made
+    return Tensor._from_array(array)
 
 
 def operands(name: str, values: Sequence[Any], dtype: np.dtype[Any] | None = None) -> list[Tensor]:
@@ -96,10 +94,22 @@ def operands(name: str, values: Sequence[Any], dtype: np.dtype[Any] | None = Non
         if isinstance(v, Tensor):
             result.append(v if v._spec.dtype == dtype else v.astype(dtype))
         elif isinstance(v, bool | int | float | np.generic):
-            result.append(scalar(v.item() if isinstance(v, np.generic) else v, type(v), dtype))
+            result.append(_number(name, v.item() if isinstance(v, np.generic) else v, dtype))
         else:
             result.append(_convert(name, v).astype(dtype))
     return result
+
+
+def _number(name: str, value: Any, dtype: np.dtype[Any]) -> Tensor:
+    try:
+        return scalar(value, type(value), dtype)
+    except (OverflowError, ValueError):  # 2 ** 70, inf or NaN as an integer
+        raise ArgumentError(
+            f"{name}: the number {value:.40} does not fit {dtype.name}"
+            if isinstance(value, float)
+            else f"{name}: a number of {value.bit_length()} bits does not fit {dtype.name}",
+            fix="use a smaller number, or a tensor of another dtype",
+        ) from None
 
 
 def _convert(name: str, value: Any) -> Tensor:

@@ -87,19 +87,30 @@ class Tensor:
         grad: the gradient accumulated by a `GradManager`, or None.
     """
 
-    __slots__ = ("__weakref__", "_device", "_grad", "_spec", "_storage", "_value", "name")
+    __slots__ = (
+        "__weakref__",
+        "_device",
+        "_grad",
+        "_history",
+        "_spec",
+        "_storage",
+        "_value",
+        "name",
+    )
 
     _spec: TensorSpec
     _storage: Any
     _value: Any
     _device: Device | None
     _grad: Tensor | None
+    _history: Any
     name: str | None
 
     def __init__(
         self, data: Any, dtype: Any = None, device: Any = None, name: str | None = None
     ) -> None:
         self._grad = None
+        self._history = None
         self._value = None
         self.name = name
         self._device = default_device() if device is None else _device(device)
@@ -127,7 +138,20 @@ class Tensor:
         made._device = device
         made._value = None
         made._grad = None
+        made._history = None
         made.name = None
+        return made
+
+    @staticmethod
+    def _from_array(array: np.ndarray[Any, Any], device: Device | None = None) -> Tensor:
+        """A tensor of any dtype the dialect has, such as uint32, which users cannot make."""
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        storage = Storage(array.nbytes)
+        if array.nbytes:
+            storage.as_array(array.dtype, array.shape)[...] = array
+        made = Tensor._make(storage, intern_spec(array.shape, array.dtype), device)
+        if dispatch.state.tracer is not None:
+            dispatch.state.tracer.note_literal(made)
         return made
 
     @staticmethod
@@ -257,17 +281,21 @@ class Tensor:
 
     # -- moving and converting ---------------------------------------------------------------
 
-    def to(self, device: Any, *, _borrow: bool = False) -> Tensor:
+    def to(self, device: Any) -> Tensor:
         """The tensor on another device.
 
         Raises:
             DeviceError: if the device does not exist here.
         """
-        if self._value is not None and self._storage is None:
-            made = Tensor._symbolic(self._value, self._spec, _device(device))
-        else:
-            made = Tensor._make(self._storage, self._spec, _device(device))
-            made._value = self._value
+        found = _device(device)
+        if found == self._device:
+            return self
+        made = Tensor._make(self._storage, self._spec, found)
+        made._value = self._value
+        if dispatch.state.tracer is not None and self._value is None:
+            made = dispatch.state.tracer.moved(self, found)
+        for tape in dispatch.state.tapes:
+            tape.rebind(made, self)
         return made
 
     def detach(self) -> Tensor:

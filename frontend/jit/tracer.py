@@ -106,19 +106,15 @@ class Tracer:
                 fix="call the plain function (without @trace) from the outer traced function",
             )
         dispatch.state.tracer = self
-        from mgec.autodiff.grad_manager import implicit_tapes
+        from mgec.autodiff import implicit
 
         self._saved_tapes = dispatch.state.tapes
-        dispatch.state.tapes = implicit_tapes()
+        dispatch.state.tapes = implicit.tapes()
 
     def stop(self) -> None:
         """Ends the trace and gives tensors that were updated their old values back."""
         dispatch.state.tracer = None
-        from mgec.autodiff.grad_manager import implicit_tapes
-
-        dispatch.state.tapes = [
-            t for t in self._saved_tapes if not getattr(t, "implicit", False)
-        ] + implicit_tapes()
+        dispatch.state.tapes = self._saved_tapes
         if self.symbolic:
             for key, tensor in self._updates.items():
                 tensor._storage, tensor._spec = self._old[key]
@@ -253,6 +249,12 @@ class Tracer:
         made._value = self.value_of(tensor)
         if self.symbolic:
             made._storage = None
+        return made
+
+    def moved(self, tensor: Tensor, device: Any) -> Tensor:
+        """A tensor from outside on another device: the same value of the graph."""
+        made = self.detached(tensor)
+        made._device = device
         return made
 
     def python_value(self, fetch: Callable[[], float], dtype: DType) -> Tensor:

@@ -176,3 +176,34 @@ def test_memory_is_freed_when_tensors_are_dropped() -> None:
         gm.backward(z)
     del y, z
     assert seen() is None
+
+
+def test_optimizer_backward_needs_no_with_block_and_holds_nothing() -> None:
+    import weakref
+
+    w = mge.Parameter([2.0])
+    opt = mge.optimizer.SGD([w], lr=0.5)
+    for _ in range(3):  # results that are dropped take their history along
+        y = w * 3
+        seen = weakref.ref(y)
+        z = y * 2
+        del y, z
+        assert seen() is None
+    loss = (w * 3).sum()
+    opt.backward(loss)
+    np.testing.assert_array_equal(w.grad.numpy(), [3.0])
+    opt.step().clear_grad()
+    assert w.item() == 0.5 and w.grad is None
+    opt.backward(w * w)
+    np.testing.assert_array_equal(w.grad.numpy(), [1.0])
+    with pytest.raises(GradientError, match="no computation history"):
+        opt.backward(mge.tensor([1.0]))
+
+
+def test_to_another_device_keeps_the_gradient() -> None:
+    x = mge.tensor([2.0])
+    assert x.to("xpux") is x
+    gm = GradManager().attach(x)
+    with gm:
+        gm.backward(x.to("cpu0") * 4)
+    np.testing.assert_array_equal(x.grad.numpy(), [4.0])

@@ -121,9 +121,9 @@ class GraphModule:
             return [None] * count
         result: list[int | None] = []
         for entry in attrs.data:
-            found = entry.data.get(DONATE)
-            value = cast("builtin.IntegerAttr[Any]", found).value.data if found else None
-            result.append(value)
+            found = cast("builtin.IntegerAttr[Any] | None", entry.data.get(DONATE))
+            # `is not None`: an IntegerAttr of 0 is false.
+            result.append(found.value.data if found is not None else None)
         return result
 
     def clone(self) -> GraphModule:

@@ -229,9 +229,5 @@ def _donations(function: func.FuncOp) -> list[int | None]:
     attrs = function.res_attrs
     if attrs is None:
         return [None] * len(terminator.operands)
-    return [
-        cast("builtin.IntegerAttr[Any]", found).value.data
-        if (found := e.data.get(DONATE))
-        else None
-        for e in attrs.data
-    ]
+    found = [cast("builtin.IntegerAttr[Any] | None", e.data.get(DONATE)) for e in attrs.data]
+    return [None if i is None else i.value.data for i in found]  # an IntegerAttr of 0 is false

@@ -16,16 +16,42 @@ from mgec.dialects.mge import registry, rules
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
-REASONS: dict[tuple[str, str], str] = {}
+BOOLEAN = "its result is bool"
+BITS = "its operands are integers or bool"
+RANDOM = "a draw depends on the state only, which is an integer tensor"
+REASONS: dict[tuple[str, str], str] = {
+    ("mge.weight", "reference"): "its value stands beside the module",
+    ("mge.weight", "lowering"): "it is never computed: the runtime maps its value",
+    ("mge.weight", "gradient"): "it has no operands",
+    **{(f"mge.{name}", "gradient"): BITS for name in
+       ("not", "and", "or", "xor", "shift_left", "shift_right")},
+    **{(f"mge.{name}", "gradient"): BOOLEAN for name in
+       ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "is_nan",
+        "is_inf", "reduce_all", "reduce_any")},
+    ("mge.argmax", "gradient"): "its result is an index",
+    ("mge.argmin", "gradient"): "its result is an index",
+    ("mge.one_hot", "gradient"): "its operand is an index",
+    ("mge.random_bits", "gradient"): RANDOM,
+    ("mge.random_uniform", "gradient"): RANDOM,
+    ("mge.random_normal", "gradient"): RANDOM,
+}  # fmt: skip
 """Why an op lacks a rule: ("mge.sign", "gradient") -> "its derivative is 0 almost everywhere"."""
 
 
 def missing_rules(op: Any) -> list[str]:
-    """The rules that an op should have and has not: a reference, a gradient, a way to run."""
-    missing = [what for what in ("reference", "gradient") if op not in getattr(rules, what)]
+    """The rules that an op should have and has not: a reference, a gradient, a way to run.
+
+    A decomposition stands in for each of them: its ops are evaluated, differentiated, run.
+    """
+    missing = [
+        what
+        for what in ("reference", "gradient")
+        if op not in getattr(rules, what) and op not in rules.decomposition
+    ]
     if not any(op in table for table in (rules.lanes, rules.lowering, rules.decomposition)):
         missing.append("lowering")
-    return missing
+    given = {rule for name, rule in REASONS if name == op.name}
+    return [*missing, *sorted(given - set(missing))]
 
 
 def gaps() -> list[tuple[str, str]]:
@@ -74,7 +100,9 @@ def ops_page() -> str:
             family = here
             lines += ["", f"## {family}", "", f"`dialects/mge/{family}.py`", ""]
             lines += ["| op | operands, attributes | what | gradient | runs as |", "|-|-|-|-|-|"]
-        gradient = "yes" if op in rules.gradient else "-"
+        gradient = "-"
+        if (name, "gradient") not in REASONS:
+            gradient = "yes" if op in rules.gradient else "decomposed"
         cells = [f"`{name}`", signature(op), first_paragraph(op), gradient, how_it_runs(op)]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"{len(ops)} ops.", "", "## Rules that are missing, and why", ""]

@@ -67,7 +67,7 @@ def parse_graph(text: str, name: str = "graph") -> GraphModule:
     """
     if not text.strip():
         raise IRError(f"{name}: the text is empty", fix="write a func.func of mge ops into it")
-    _check_strings(text, name)
+    check_strings(text, name)
     context = Context()
     for dialect in (Builtin, Func, mge_dialect()):
         context.load_dialect(dialect)
@@ -98,8 +98,12 @@ _STRING_OR_COMMENT = re.compile(
 )
 
 
-def _check_strings(text: str, name: str) -> None:
-    """Refuses a string that does not end: xDSL's lexer takes exponential time on one (0.74)."""
+def check_strings(text: str, name: str) -> None:
+    """Refuses a string that does not end: xDSL's lexer takes exponential time on one (0.74).
+
+    Raises:
+        IRError: naming the place.
+    """
     for match in _STRING_OR_COMMENT.finditer(text):
         if match["end"] == "":
             raise IRError(

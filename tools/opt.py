@@ -29,6 +29,7 @@ from xdsl.utils.exceptions import (
 from xdsl.xdsl_opt_main import xDSLOptMain
 
 from mgec import config
+from mgec.compiler.loading import check_strings
 from mgec.compiler.passes import all_passes
 from mgec.errors import FileError, FileMissingError, IRError, MgecError, OptionError
 from mgec.version import __version__
@@ -153,9 +154,12 @@ class OptMain(xDSLOptMain):
         Expectations that the piece does not meet are added to `unmet`.
         """
         expected: list[str] = []
-        if self.args.verify_diagnostics and chunk.seekable():
-            expected = _EXPECTED.findall(chunk.read().decode(errors="replace"))
+        if chunk.seekable():
+            text = chunk.read().decode(errors="replace")
             chunk.seek(0)
+            check_strings(text, self.get_input_name())
+            if self.args.verify_diagnostics:
+                expected = _EXPECTED.findall(text)
         place = f"{self.get_input_name()}:{offset + 1}"
         try:
             module = self.parse_chunk(chunk, extension, offset)

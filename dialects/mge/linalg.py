@@ -429,9 +429,7 @@ class LinalgBuilder:
 
         return self.map([(value, source, AffineMap.identity(len(dims)))], dims, result, element)
 
-    def store(
-        self, lane: Lane, value: SSAValue, indices: Sequence[Dim], dtype: DType
-    ) -> SSAValue:
+    def store(self, lane: Lane, value: SSAValue, indices: Sequence[Dim], dtype: DType) -> SSAValue:
         """`value` with one element replaced, inside a body of `serial`."""
         stored = self.lanes.to_storage(lane, dtype)
         new = tensor.InsertOp(stored.ref, value, [self.index(i) for i in indices])
@@ -540,7 +538,9 @@ class LinalgBuilder:
         with self._inside(block):
             lanes = [
                 self.lanes.from_storage(Lane(argument, storage_type(d)), d)
-                for argument, d in zip(block.args, [*(d for _, d, _ in inputs), accumulate], strict=True)
+                for argument, d in zip(
+                    block.args, [*(d for _, d, _ in inputs), accumulate], strict=True
+                )
             ]
             self.insert(YieldOp(self.lanes.to_storage(body(*lanes), accumulate).ref))
         rank = len(dims)
@@ -550,7 +550,9 @@ class LinalgBuilder:
         result = self._generic(values, out, block, maps, rank, reductions, dims)
         return self.convert(result, accumulate, dtype)
 
-    def fill(self, dims: Sequence[Dim], dtype: DType, value: Callable[[LaneBuilder], Lane]) -> SSAValue:
+    def fill(
+        self, dims: Sequence[Dim], dtype: DType, value: Callable[[LaneBuilder], Lane]
+    ) -> SSAValue:
         """A tensor with one value in every element."""
         lane = self.lanes.to_storage(value(self.lanes), dtype)
         out = self.empty(dims, storage_type(dtype))

@@ -40,9 +40,8 @@ EPSILON = {FLOAT16: 2**-10, BFLOAT16: 2**-7, FLOAT32: 2**-23, FLOAT64: 2**-52}
 _LOADER = KernelLoader()
 _KERNELS: dict[Any, tuple[int, int]] = {}
 """Addresses and numbers of run-time sizes: one dynamic kernel serves all sizes of a rank."""
-_KERNEL = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
-)
+_KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
 
 def compiled(
     name: str,

@@ -1,5 +1,7 @@
 """LeNet on scanned digits: train, dump, and run the artifact in a process without the compiler.
 
+Needs scikit-learn, for the digits: pip install '.[demo]'
+
 python examples/digits/train.py          # or: make demo
 python examples/digits/train.py --eager  # the same again, op by op: the losses agree
 """
@@ -105,10 +107,11 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=OUTPUT_DIR)
     parser.add_argument("--eager", action="store_true", help="train again without trace, compare")
     options = parser.parse_args()
-    options.output_dir.mkdir(parents=True, exist_ok=True)
 
     start = time.perf_counter()
     images, labels, held_out_images, held_out_labels = read_digits(options.seed)
+    if options.epochs < 1 or not 1 <= options.batch <= len(images):
+        parser.error(f"--epochs must be at least 1, --batch from 1 to {len(images)}")
     net, losses, seconds = train(images, labels, options)
     step_seconds = float(np.median(seconds))
     predicted = net(mge.tensor(held_out_images)).numpy().argmax(axis=1)
@@ -128,6 +131,7 @@ def main() -> None:
         print(f"the losses differ by {difference:.1g} at most")
 
     folder = options.output_dir
+    folder.mkdir(parents=True, exist_ok=True)
     mge.save(net.state_dict(), folder / "weights.safetensors")
     np.savez(
         folder / "held_out.npz", data=held_out_images, label=held_out_labels, accuracy=accuracy

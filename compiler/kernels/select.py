@@ -287,32 +287,38 @@ def _whole(region: Region, name: str, target: Target) -> KernelSource:
     (op,) = region.ops
     if not _has_template(type(op), op.operand_specs, op.attrs):
         raise NotApplicable("no template of its own")
-    sizes = region.input_dims[0]
-    spec = region.inputs[0]
+    arguments: list[SSAValue] = list(region.block.args)
+    if any(v not in arguments for v in op.operands) or region.yielded != tuple(op.results):
+        raise NotApplicable("the region does more, or less, than the op")
+    buffers = [arguments.index(v) for v in op.operands]
+    sizes = region.input_dims[buffers[0]]
+    dtype = region.inputs[buffers[0]].dtype
     if op.name == "mge.layer_norm":
         trailing = int(str(op.attrs["num_axes"]))
         rows, row = sizes[: len(sizes) - trailing], sizes[len(sizes) - trailing :]
         if len([d for d in row if d != 1]) > 1 and not region.is_static:
             raise NotApplicable("several trailing axes of run-time size")
-        return layer_norm_kernel(
+        made = layer_norm_kernel(
             name,
             target,
             rows or (1,),
             _product(row),
-            spec.dtype,
+            dtype,
             eps=float(str(op.attrs["eps"])),
             affine=len(op.operands) == 3,
             num_dims=region.num_dims,
         )
-    return softmax_kernel(
-        name,
-        target,
-        sizes[:-1] or (1,),
-        sizes[-1],
-        spec.dtype,
-        log=op.name == "mge.log_softmax",
-        num_dims=region.num_dims,
-    )
+    else:
+        made = softmax_kernel(
+            name,
+            target,
+            sizes[:-1] or (1,),
+            sizes[-1],
+            dtype,
+            log=op.name == "mge.log_softmax",
+            num_dims=region.num_dims,
+        )
+    return _in_order(made, buffers, region)
 
 
 def _product(sizes: Sequence[Size]) -> Size:

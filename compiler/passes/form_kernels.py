@@ -161,9 +161,17 @@ class FormKernelsPass(ModulePass):
                 self._form(function.body.block)
 
     def _form(self, block: Block) -> None:
+        _erase_unused(block)
         _own_results(block)
         groups = sorted(group_ops(list(block.ops), fuse=self.fuse), key=lambda g: g.index)
         _schedule(block, [_outline(group) for group in groups])
+
+
+def _erase_unused(block: Block) -> None:
+    """Removes ops that nobody needs: every kernel has a result."""
+    for op in reversed(list(block.ops)):
+        if isinstance(op, MgeOp) and not any(use for r in op.results for use in r.uses):
+            Rewriter.erase_op(op)
 
 
 def _own_results(block: Block) -> None:
@@ -259,10 +267,7 @@ def _name(group: Group) -> str:
 
 
 def _schedule(block: Block, kernels: Sequence[KernelOp]) -> None:
-    """Puts the kernels in this order and drops what nobody needs.
-
-    Constants and aliases go where they are first needed.
-    """
+    """Puts the kernels in this order; constants and aliases go where they are first needed."""
     order: list[Operation] = []
     placed: set[Operation] = set()
 

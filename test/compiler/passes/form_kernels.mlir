@@ -173,3 +173,16 @@ func.func @unused(%x: tensor<2xf32>) -> tensor<2xf32> {
   %0 = mge.add %x, %c : (tensor<2xf32>, tensor<2xf32>) -> tensor<2xf32>
   func.return %0 : tensor<2xf32>
 }
+
+// -----
+
+// Nor do ops that nobody needs become kernels, though no other pass removes them before.
+// CHECK-LABEL: @unused_ops
+func.func @unused_ops(%x: tensor<2x4xf32>) -> tensor<2x4xf32> {
+  // CHECK-NEXT: mge.kernel "neg"
+  // CHECK-NOT: mge.kernel
+  %0 = mge.exp %x : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  %1 = mge.softmax %0 {axis = 1} : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  %2 = mge.neg %x : (tensor<2x4xf32>) -> tensor<2x4xf32>
+  func.return %2 : tensor<2x4xf32>
+}

@@ -20,6 +20,8 @@ from mgec.jit.tracer import Captured, Fetched, TracedGraph, Tracer, add_constant
 from mgec.runtime.memory import Storage
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_PLAIN_SET = frozenset(_PLAIN)
+_UNASSIGNED = object()
 
 
 class trace:  # noqa: N801 - MegEngine's name
@@ -344,20 +346,19 @@ class _Guard:
         return self._epoch == _module_epoch() and self._values == self._read()
 
     def _read(self) -> list[Any]:
-        values: list[Any] = []
-        for cell in self._cells:
-            try:
-                values.append(_identity(cell.cell_contents))
-            except ValueError:  # not assigned yet
-                values.append(None)
-        for name in self._names:
-            values.append(_identity(self._globals.get(name)))
+        try:
+            values = [_identity(cell.cell_contents) for cell in self._cells]
+        except ValueError:  # a closure variable is not assigned yet
+            values = [_UNASSIGNED]
+        if self._names:
+            values += [_identity(self._globals.get(name)) for name in self._names]
         return values
 
 
 def _identity(value: Any) -> Any:
     """What must not change about a Python value: plain values count, objects are looked at."""
-    return (value.__class__, value) if isinstance(value, _PLAIN) else id(value)
+    kind = value.__class__
+    return (kind, value) if kind in _PLAIN_SET or isinstance(value, _PLAIN) else id(value)
 
 
 def _module_epoch() -> int:
@@ -408,6 +409,14 @@ class _Compiled:
             }
             arguments = list(traced.graph.main.body.block.args)[traced.num_args :]
             self._state = [state[id(a)] for a in arguments]
+            captured = [item for item in self._state if isinstance(item, Captured)]
+            self._tensors = [item.tensor for item in captured]
+            self._specs = [item.spec for item in captured]
+            self._fetched = [
+                (traced.num_args + i, item)
+                for i, item in enumerate(self._state)
+                if isinstance(item, Fetched)
+            ]
             self._results = [
                 (spec, spec.nbytes, self._donor(source))
                 for spec, source in zip(specs, executable.donations, strict=True)
@@ -422,25 +431,30 @@ class _Compiled:
         item = self._state[argument - self.traced.num_args]
         return item.tensor if isinstance(item, Captured) else None
 
+    def _check_state(self) -> None:
+        """Raises TraceError if a tensor of the graph has changed its shape or dtype."""
+        for tensor, spec in zip(self._tensors, self._specs, strict=True):
+            if tensor._spec != spec:
+                raise TraceError(
+                    f"a tensor of the graph changed from {spec} to {tensor._spec}",
+                    values=[(tensor.name or "tensor", str(tensor._spec))],
+                    fix="keep the shape and dtype of parameters and state, or trace anew",
+                )
+
     def run(self, args: Sequence[Tensor]) -> Any:
         """Runs the graph: arguments in, results out, state updated."""
         traced = self.traced
+        tensors = self._tensors
+        if [t._spec for t in tensors] != self._specs:
+            self._check_state()
         addresses = [a._storage.address for a in args]
+        addresses += [t._storage.address for t in tensors]
         keep: list[Any] = []
-        for item in self._state:
-            if isinstance(item, Captured):
-                tensor = item.tensor
-                if tensor._spec is not item.spec:
-                    raise TraceError(
-                        f"a tensor of the graph changed from {item.spec} to {tensor._spec}",
-                        fix="keep the shape and dtype of parameters and state, or trace anew",
-                    )
-                addresses.append(tensor._storage.address)
-            else:
-                storage = Storage(item.spec.nbytes)
-                storage.as_array(item.spec.dtype, ())[...] = item.fetch()
-                keep.append(storage)
-                addresses.append(storage.address)
+        for position, item in self._fetched:
+            storage = Storage(item.spec.nbytes)
+            storage.as_array(item.spec.dtype, ())[...] = item.fetch()
+            keep.append(storage)
+            addresses.insert(position, storage.address)
         storages: list[Any] = []
         for _, nbytes, donor in self._results:
             # Two references: the tensor's slot and getrefcount's argument. With more, somebody
@@ -486,12 +500,20 @@ class _Compiled:
             fixed[originals.index(c.value)] = array  # type: ignore[arg-type]
         for f in traced.fetched:
             fixed[originals.index(f.value)] = np.array(f.fetch(), f.spec.dtype)  # type: ignore[arg-type]
-        names = graph.input_names
+        known = graph.input_names
         for i in sorted(fixed, reverse=True):
-            op = add_constant(graph, names[i], fixed[i])
+            op = add_constant(graph, known[i], fixed[i])
             Rewriter.insert_op(op, InsertPoint.before(first))
             block.args[i].replace_all_uses_with(op.results[0])
             block.erase_arg(block.args[i])
+        for argument, names in (("arg_names", arg_names), ("output_names", output_names)):
+            bad = [n for n in names or () if not isinstance(n, str) or list(names).count(n) > 1]
+            if bad:
+                raise ArgumentError(
+                    f"dump: {argument} holds {bad[0]!r}, which is not a name of its own",
+                    values=[(argument, str(list(names or ())))],
+                    fix="give strings that differ",
+                )
         given = list(arg_names or [f"arg_{i}" for i in range(traced.num_args)])
         if len(given) != traced.num_args:
             raise ArgumentError(

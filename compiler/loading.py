@@ -81,7 +81,14 @@ def parse_graph(text: str, name: str = "graph") -> GraphModule:
             fix="a graph is a func.func of mge ops, as mgec compile --compile-to=trace prints it",
         ) from error
     except (VerifyException, DiagnosticException, UnregisteredConstructException) as error:
-        raise IRError(f"{name}: the IR is not valid: {_first_paragraph(error)}") from error
+        raise IRError(
+            f"{name}: the IR is not valid: {_first_paragraph(error)}",
+            fix="mend the op; docs/ops.md tells what each op takes",
+        ) from error
+    except RecursionError:
+        raise IRError(
+            f"{name}: the text is nested too deeply", fix="a graph is one func.func of mge ops"
+        ) from None
     graph = GraphModule(module)
     _check(graph, name)
     return graph

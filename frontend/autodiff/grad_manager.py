@@ -194,12 +194,8 @@ class GradManager:
                 "backward: no computation history",
                 fix="compute y inside `with gm:` or between gm.record() and gm.backward()",
             )
-        ys = [] if y is None else [y] if isinstance(y, Tensor) else list(y)
-        dys: list[Tensor | None]
-        if dy is None:
-            dys = [None] * len(ys)
-        else:
-            dys = [dy] if isinstance(dy, Tensor) else list(dy)
+        ys = [] if y is None else _tensors("y", y)
+        dys: Sequence[Tensor | None] = [None] * len(ys) if dy is None else _tensors("dy", dy)
         if len(dys) != len(ys):
             raise ArgumentError(
                 f"backward: {len(ys)} tensors y but {len(dys)} gradients dy",
@@ -222,6 +218,18 @@ class GradManager:
                 function()
         finally:
             self._tape = None
+
+
+def _tensors(argument: str, given: Any) -> list[Tensor]:
+    """One tensor or several, as a list; ArgumentError for anything else."""
+    many = [given] if isinstance(given, Tensor) else given
+    if not isinstance(many, Sequence) or not all(isinstance(t, Tensor) for t in many):
+        raise ArgumentError(
+            f"backward: {argument} is a {type(given).__name__}, not a tensor or several",
+            values=[(argument, given)],
+            fix=f"pass {argument} as a tensor or a list of tensors",
+        )
+    return list(many)
 
 
 class _Several:

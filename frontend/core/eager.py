@@ -28,7 +28,7 @@ from mgec.dialects.mge.elementwise import ElementwiseOp
 from mgec.dialects.mge.op import MgeOp, Plain
 from mgec.dialects.mge.rules import decomposition, lanes, lowering
 from mgec.dialects.mge.spec import TensorSpec
-from mgec.errors import DeviceError, RuntimeFailure, ShapeError, Value
+from mgec.errors import DeviceError, RuntimeFailure, ShapeError, TraceError, Value
 from mgec.runtime.memory import Storage
 from mgec.runtime.program import Program, Slot, Step
 
@@ -55,6 +55,15 @@ def run(
         _plans[key] = plan
     try:
         return plan(inputs)
+    except AttributeError:
+        if not any(x is not None and x._storage is None for x in inputs):
+            raise
+        raise TraceError(
+            f"{op.name.removeprefix('mge.')}: an operand was made by a symbolic trace, "
+            "which has ended, and has no value",
+            values=[(f"operand {i}", str(x._spec)) for i, x in enumerate(inputs) if x is not None],
+            fix="return it from the traced function, and use what a call returns",
+        ) from None
     except RuntimeFailure as error:  # out of memory: for what?
         if error.headline.startswith("native runtime"):
             error.headline = f"{op.name.removeprefix('mge.')}: {error.headline}"

@@ -273,9 +273,9 @@ def _mask_indices(name: str, x: Tensor, mask: Any, axis: int) -> list[_Indices]:
 def _bounds(name: str, item: slice, size: int) -> tuple[int, int, int]:
     try:
         start, stop, step = item.indices(size)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError):
         raise ArgumentError(
-            f"{name}: {item} is not a slice of integers with a step other than 0 ({error})",
+            f"{name}: {item} is not a slice of integers with a step other than 0",
             fix="use ints in start:stop:step",
         ) from None
     if not range(start, stop, step):

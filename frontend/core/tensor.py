@@ -459,9 +459,10 @@ def _to_array(data: Any, dtype: Any) -> np.ndarray[Any, Any]:
         data = [x.numpy() if isinstance(x, Tensor) else x for x in data]
     try:
         array = np.asarray(data)
-    except ValueError as error:
+    except ValueError:
         raise ShapeError(
-            f"tensor: the nested sequence is ragged ({error})",
+            "tensor: the nested sequence is ragged",
+            values=[("data", data)],
             fix="make all rows equally long",
         ) from None
     if array.dtype == object or array.dtype.kind in "USMm":

@@ -85,6 +85,12 @@ def full(shape: Any, value: Any, *, dtype: Any = None, device: DeviceLike = None
         device: the default device by default.
     """
     sizes = as_shape("full", shape)
+    if any(size < 0 for size in sizes):
+        raise ShapeError(
+            f"full: shape {sizes} has a negative size",
+            values=[("shape", sizes)],
+            fix="use sizes of 0 or more",
+        )
     found = check_dtype("float32" if dtype is None else dtype)
     return _on(device, _fill(sizes, value, found))
 

@@ -27,6 +27,7 @@ import numpy as np
 from mgec.compiler.codegen.llvm_backend import KernelLoader, compile_kernel
 from mgec.compiler.kernels.contraction import contraction_kernel
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
+from mgec.compiler.kernels.pooling import Window, pooling_kernel
 from mgec.compiler.kernels.rows import (
     Loop,
     fold_named,
@@ -40,6 +41,7 @@ from mgec.dialects.mge import lane_math
 from mgec.dialects.mge.contraction import MatmulOp, contraction_maps
 from mgec.dialects.mge.convolution import Conv2dDgradOp, Conv2dOp, Conv2dWgradOp
 from mgec.dialects.mge.op import MgeOp
+from mgec.dialects.mge.registry import op_class
 from mgec.dialects.mge.spec import FLOAT32, TensorSpec
 
 Shape = tuple[int, ...]
@@ -156,6 +158,26 @@ def rows_case(name: str, template: Any, shape: Shape, affine: int) -> Case:
     return Case(f"{name} {list(shape)}", make, [shape, *[shape[1:]] * affine, shape])
 
 
+def pooling_cases(image: Shape, kernel: int, stride: int, padding: int) -> Iterator[Case]:
+    window = Window((kernel, kernel), (stride, stride), (padding,) * 4)
+    attrs = {"kernel": window.kernel, "stride": window.stride, "padding": window.padding}
+    op = op_class("mge.max_pool2d")
+    windows = op.infer_specs([TensorSpec(image, FLOAT32)], op.complete_attrs(attrs))[0].shape
+    for name, shapes in (
+        ("max_pool2d", [image, windows]),
+        ("max_pool2d_grad", [windows, image, windows, image]),
+        ("avg_pool2d", [image, windows]),
+        ("avg_pool2d_grad", [windows, image]),
+    ):
+
+        def make(target: Target, dynamic: bool, name: str = name) -> tuple[KernelSource, list[int]]:
+            sizes, dims = symbolic([image, windows], dynamic)
+            source = pooling_kernel(name, "k", target, *sizes, window, FLOAT32, num_dims=len(dims))
+            return source, dims
+
+        yield Case(f"{name} {kernel}x{kernel} s{stride} p{padding} {list(image)}", make, shapes)
+
+
 def _gelu(b: Any, xs: Any) -> list[Any]:
     x = xs[0]
     half = b.mul(x, b.like(0.5, x))
@@ -197,6 +219,11 @@ def all_cases() -> Iterator[Case]:
     yield reduce_case((2048, 10), (1,))
     yield rows_case("softmax", softmax_kernel, (1536, 128), 0)
     yield rows_case("layer_norm", layer_norm_kernel, (128, 3072), 2)
+    yield from pooling_cases((64, 6, 24, 24), 2, 2, 0)
+    yield from pooling_cases((64, 16, 8, 8), 2, 2, 0)
+    yield from pooling_cases((8, 64, 32, 32), 2, 2, 0)
+    yield from pooling_cases((1, 64, 112, 112), 3, 2, 1)
+    yield from pooling_cases((1, 64, 56, 56), 3, 1, 1)
 
 
 def ceilings() -> dict[str, float]:

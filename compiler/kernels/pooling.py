@@ -199,29 +199,51 @@ class _Pooling:
 
     def fold_taps(
         self, columns: _Columns, plane: Dim, row: Dim, acc: list[Value], body: Taps,
-        buffer: Buffer, others: Sequence[Buffer] = (),
+        buffer: Buffer, others: Sequence[Buffer] = (), *, backward: bool = False,
     ) -> list[Value]:  # fmt: skip
-        """Folds over the elements, row by row, of the windows that begin in input row `row`."""
+        """Folds over the elements of the windows that begin in input row `row`.
+
+        In row-major order, or from the last to the first.
+        """
         k = self.k
         (height, width), (top, bottom, _, _) = self.window.kernel, self.window.padding
-        low = k.max(k.sub(0, row), 0) if top else 0
-        high = k.min(k.sub(self.h, row), height) if bottom else height
         small = height * width <= self.blocks.unroll
 
         def across(i: Dim, acc: list[Value]) -> list[Value]:
             at = k.mul(k.add(k.mul(plane, self.h), row, i), self.w)
             line = _Row(columns, at, (buffer, *others))
             if small or width <= self.b.width:
-                for j in range(width):
+                for j in reversed(range(width)) if backward else range(width):
                     acc = list(body(acc, line, i, j))
                 return acc
-            return k.fold(0, width, 1, acc, lambda j, acc: body(acc, line, i, j))
 
-        if small and isinstance(low, int) and isinstance(high, int):
-            for i in range(low, high):
-                acc = across(i, acc)
-            return acc
-        return k.fold(low, high, 1, acc, across)
+            def one(j: Dim, acc: list[Value]) -> list[Value]:
+                return list(body(acc, line, i, k.sub(width - 1, j) if backward else j))
+
+            return k.fold(0, width, 1, acc, one)
+
+        def every() -> list[Value]:
+            result = acc
+            for i in reversed(range(height)) if backward else range(height):
+                result = across(i, result)
+            return result
+
+        def some() -> list[Value]:
+            low = k.max(k.sub(0, row), 0) if top else 0
+            high = k.min(k.sub(self.h, row), height) if bottom else height
+            last = k.add(low, high, -1)
+            return k.fold(
+                low, high, 1, acc, lambda i, acc: across(k.sub(last, i) if backward else i, acc)
+            )
+
+        if not small:
+            return some()
+        inside = True
+        if top or bottom:
+            inside = self.holds((0, row), (k.add(row, height), self.h))
+        if isinstance(inside, bool):
+            return every() if inside else some()
+        return k.choose(inside, every, some)
 
     # -- windows from elements --------------------------------------------------------------
 
@@ -419,18 +441,15 @@ class _Pooling:
                         best = self.widen(columns.load_windows(pooled, at, 0, None))
                         row = k.sub(k.mul(oh, sh), window.padding[0])
 
-                        def compare(
-                            acc: list[Value], line: _Row, i: Dim, j: Dim
-                        ) -> list[Value]:  # fmt: skip
+                        def compare(acc: list[Value], line: _Row, i: Dim, j: Dim) -> list[Value]:
                             tap = Lane(acc[0].ref, "i32")
                             same = self._same(self.widen(line.load(j)), best, columns.valid(j))
-                            free = b.cmpi("slt", tap, b.like(0, tap))
                             here = self._index(k.add(k.mul(i, width), j))
-                            return [b.value(b.select(b.and_(same, free), here, tap))]
+                            return [b.value(b.select(same, here, tap))]
 
                         (tap,) = self.fold_taps(
-                            columns, plane, row, [b.value(nobody)], compare, inp
-                        )
+                            columns, plane, row, [b.value(nobody)], compare, inp, backward=True
+                        )  # the first is the last to be written
                         winner = Lane(tap.ref, "i32")
                         if exists is not None:
                             winner = b.select(Lane(exists, "i1"), winner, nobody)
@@ -521,6 +540,7 @@ class _Pooling:
         k, b, window = self.k, self.b, self.window
         (kh, kw), (sh, sw) = window.kernel, window.stride
         shares: dict[tuple[int, int], tuple[Lane, Lane | None]] = {}
+        constant = window.count_include_pad or not any(window.padding)  # then divide at the end
 
         def share(up: int, back: int) -> tuple[Lane, Lane | None]:
             """What windows (group - up, column - back) hand out, and who wins."""
@@ -531,13 +551,13 @@ class _Pooling:
             at = k.mul(k.add(k.mul(plane, self.oh), oh), self.ow)
             value = self.widen(columns.load_windows(self.inputs[0], at, back, exists))
             winner = None
-            if scratch is None:
+            if scratch is None and not constant:
                 value = self._mean(value, k.sub(columns.start, back), oh)
                 # The count of a window that does not exist may be 0.
                 mask = self.where(exists, columns.windows(back))
                 if mask is not None:
                     value = b.select(Lane(mask, "i1"), value, b.like(0, value))
-            else:
+            elif scratch is not None:
                 winner = b.load(scratch.buffer, scratch.at(k, oh, k.sub(columns.start, back)))
             shares[up, back] = value, winner
             return value, winner
@@ -554,6 +574,8 @@ class _Pooling:
                             here = b.constant(tap_row * kw + tap, "i32")
                             value = b.select(b.cmpi("eq", winner, here), value, zero)
                         total = value if total is zero else b.add(total, value)
+                if scratch is None and constant and total is not zero:
+                    total = self._mean(total, columns.start, group)
                 places.append(self.narrow(total))
             line_at = k.mul(k.add(k.mul(plane, self.h), row, i), self.w)
             valid_row = self._inside(k.add(row, i), self.h, free)
@@ -620,9 +642,8 @@ class _Columns:
 
     def _make_valid(self, j: Dim) -> str | None:
         owner, k, s = self.owner, self.owner.k, self.stride
-        if not any(owner.window.padding[2:]):
-            if not owner.op.endswith("grad"):
-                return None  # every window that exists is inside
+        if not any(owner.window.padding[2:]) and not owner.op.endswith("grad"):
+            return None  # every window that exists is inside
         at = k.add(self.first, j)
         low = k.ceildiv(k.max(k.sub(0, at), 0), s)
         high = k.ceildiv(k.max(k.sub(owner.w, at), 0), s)
@@ -668,7 +689,7 @@ class _Columns:
         if s == 2:
             merged = [m // 2 + (b.width if m % 2 else 0) for m in range(2 * b.width)]
             halves = merged[: b.width], merged[b.width :]
-            vectors = [b.shuffle(*places, half) for half in halves]
+            vectors = [b.shuffle(places[0], places[1], half) for half in halves]
         for p, (value, mask) in enumerate(zip(vectors, self.loads(0), strict=True)):
             b.store(value, buffer, k.add(to, p * b.width), owner.where(valid, mask))
 

@@ -17,6 +17,7 @@ from mgec.compiler.kernels.contraction import Epilogue, Extra, contraction_kerne
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
 from mgec.compiler.kernels.emitter import VectorLanes
 from mgec.compiler.kernels.operand import NotApplicable
+from mgec.compiler.kernels.pooling import Window, pooling_kernel
 from mgec.compiler.kernels.region import Region, Size, collapse
 from mgec.compiler.kernels.rows import (
     Loop,
@@ -76,7 +77,7 @@ def select_kernel(
             kernels have any, and their template reads an element before it writes it.
     """
     region = Region.of(block)
-    for template in (_elementwise, _contraction, _reduction, _whole):
+    for template in (_elementwise, _contraction, _reduction, _whole, _pooling):
         try:
             return template(region, name, target)
         except NotApplicable as reason:
@@ -319,6 +320,36 @@ def _whole(region: Region, name: str, target: Target) -> KernelSource:
             num_dims=region.num_dims,
         )
     return _in_order(made, buffers, region)
+
+
+_POOLINGS: dict[str, Callable[[Region], tuple[tuple[Size, ...], tuple[Size, ...]]]] = {
+    "max_pool2d": lambda r: (r.input_dims[0], r.output_dims[0]),
+    "max_pool2d_grad": lambda r: (r.input_dims[1], r.input_dims[0]),
+    "max_pool2d_pick": lambda r: (r.input_dims[0], r.output_dims[0]),
+    "avg_pool2d": lambda r: (r.input_dims[0], r.output_dims[0]),
+    "avg_pool2d_grad": lambda r: (r.output_dims[0], r.input_dims[0]),
+}
+"""Sizes of the image and of the windows."""
+
+
+def _pooling(region: Region, name: str, target: Target) -> KernelSource:
+    """A pooling op or the gradient of one."""
+    op, kind = region.ops[0], region.ops[0].name.removeprefix("mge.")
+    if len(region.ops) != 1 or kind not in _POOLINGS:
+        raise NotApplicable("no pooling")
+    image, windows = _POOLINGS[kind](region)
+    geometry: dict[str, Any] = dict(op.attrs)
+    geometry.pop("input_size", None)
+    return pooling_kernel(
+        kind,
+        name,
+        target,
+        image,
+        windows,
+        Window(**geometry),
+        region.inputs[0].dtype,
+        num_dims=region.num_dims,
+    )
 
 
 def _product(sizes: Sequence[Size]) -> Size:

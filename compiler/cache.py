@@ -61,9 +61,9 @@ def decode(data: bytes) -> CompiledKernel | None:
     if len(data) < 24 or data[:8] != _MAGIC:
         return None
     checksum, header_bytes = struct.unpack_from("<QQ", data, 8)
-    body = data[24:]
-    if xxhash.xxh3_64(body).intdigest() != checksum:
+    if xxhash.xxh3_64(data[16:]).intdigest() != checksum:
         return None
+    body = data[24:]
     header = json.loads(body[:header_bytes])
     return CompiledKernel(
         name=header["name"],
@@ -90,8 +90,8 @@ def encode(kernel: CompiledKernel) -> bytes:
             "flops": kernel.flops,
         }
     ).encode()
-    body = header + kernel.object_code
-    return _MAGIC + struct.pack("<QQ", xxhash.xxh3_64(body).intdigest(), len(header)) + body
+    checked = struct.pack("<Q", len(header)) + header + kernel.object_code
+    return _MAGIC + struct.pack("<Q", xxhash.xxh3_64(checked).intdigest()) + checked
 
 
 def store(key: str, kernel: CompiledKernel) -> None:

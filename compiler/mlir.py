@@ -63,13 +63,13 @@ def run_passes(module: Any, pipeline: str) -> None:
     """Runs a textual pass pipeline in place.
 
     Raises:
-        CompileError: if a pass fails.
+        CompileError: if a pass fails, or there is no such pass.
     """
     ir, passmanager, _ = _modules()
     with context():
         try:
             passmanager.PassManager.parse(pipeline).run(module.operation)
-        except ir.MLIRError as error:
+        except (ir.MLIRError, ValueError) as error:
             raise CompileError(f"an MLIR pass failed: {_first_line(error)}") from error
 
 

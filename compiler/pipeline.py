@@ -125,6 +125,9 @@ def run_phases(
                 seconds = time.perf_counter() - start
                 if observe is not None:
                     observe(phase.name, pass_.name, seconds)
+                if config.debug >= 2:
+                    ms = seconds * 1e3
+                    config.get_logger().info("%s: %s: %.2f ms", phase.name, pass_.name, ms)
                 if config.debug >= 5:
                     config.get_logger().info("after %s:\n%s", pass_.name, graph.module)
         _check(phase.name, graph)

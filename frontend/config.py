@@ -295,25 +295,30 @@ def table() -> list[Row]:
     ]
 
 
+_level_set = 0
+"""The level that `get_logger` gave the logger last; 0 before."""
+
+
 def get_logger(name: str | None = None) -> logging.Logger:
     """The logger of mgec, or a child of it.
 
-    The first call applies ``MGEC_LOG`` (and ``MGEC_DEBUG``, which lets informative messages
-    through), and prints to the standard error stream unless the program configured logging itself.
+    Applies ``MGEC_LOG`` (and ``MGEC_DEBUG``, which lets informative messages through) as they stand
+    now, and prints to the standard error stream unless the program configured logging itself.
 
     Args:
         name: Suffix for a child logger: ``"compiler"`` gives ``mgec.compiler``.
     """
     import logging
 
+    global _level_set
     root = logging.getLogger("mgec")
-    if root.level == logging.NOTSET:
+    if root.level in (logging.NOTSET, _level_set):  # else the program has chosen one
         level = __getattr__("log") if "log" not in globals() else globals()["log"]
-        root.setLevel(str(level).upper())
+        wanted = logging.getLevelName(str(level).upper())
         verbose = globals()["debug"] if "debug" in globals() else __getattr__("debug")
-        if verbose >= 1 and root.level > logging.INFO:
-            root.setLevel(logging.INFO)
-        if root.level < logging.WARNING and not logging.getLogger().handlers:
+        _level_set = min(wanted, logging.INFO) if verbose >= 1 else wanted
+        root.setLevel(_level_set)
+        if _level_set < logging.WARNING and not (root.handlers or logging.getLogger().handlers):
             handler = logging.StreamHandler()
             handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
             root.addHandler(handler)

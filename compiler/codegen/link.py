@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from mgec import config
 from mgec.compiler.kernels.source import CompiledKernel
 from mgec.compiler.targets import Target
 from mgec.errors import CompileError
@@ -30,6 +32,8 @@ def link_shared(kernels: Sequence[CompiledKernel], target: Target) -> bytes:
             objects.append(str(path))
         output = folder / "code.so"
         command = [*_linker(target), "-shared", "-o", str(output), *objects, "-lm"]
+        if config.debug >= 1:
+            config.get_logger().info("linking: %s", shlex.join(command))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise CompileError(

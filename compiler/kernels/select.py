@@ -79,12 +79,20 @@ def select_kernel(
     region = Region.of(block)
     for template in (_elementwise, _contraction, _reduction, _whole, _pooling):
         try:
-            return template(region, name, target)
+            source = template(region, name, target)
         except NotApplicable as reason:
-            if config.debug >= 3:
-                config.get_logger().info("%s: not %s: %s", name, template.__name__[1:], reason)
+            _tell("%s: not %s: %s", name, template.__name__[1:], reason)
+        else:
+            _tell("%s: %s", name, source.template)
+            return source
     assert not in_place, f"{name}: only elementwise kernels work in place"
+    _tell("%s: linalg", name)
     return linalg_kernel(block, name, target)
+
+
+def _tell(message: str, *values: object) -> None:
+    if config.debug >= 3:
+        config.get_logger().info(message, *values)
 
 
 def _elementwise(region: Region, name: str, target: Target) -> KernelSource:

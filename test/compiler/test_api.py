@@ -219,6 +219,26 @@ def test_phases_and_passes_are_told(build: Any) -> None:
     assert set(compiled.seconds) == {"graph", "kernels", "object"}
 
 
+TOLD = {
+    1: ["compiled 1 steps, 1 kernels (1 new)", "linking: "],
+    2: ["graph: mge-canonicalize: ", "kernels: mge-plan-memory: "],
+    3: [": not elementwise: not every op is elementwise", ": softmax rows"],
+    4: ["phase trace:\n", "phase kernels:\n"],
+    5: ["after mge-canonicalize:\n"],
+}
+
+
+@pytest.mark.parametrize("level", range(6))
+def test_what_each_level_of_debugging_tells(
+    build: Any, empty_cache: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path, level: int
+) -> None:
+    with config.override(debug=level):
+        compile_to_file(build(lambda b, x: b.softmax(x, axis=1), (4, 4)), tmp_path / "a.mge")
+    for at, texts in TOLD.items():
+        for text in texts:
+            assert (text in caplog.text) == (level >= at), text
+
+
 def test_a_target_that_does_not_exist(build: Any) -> None:
     with pytest.raises(OptionError, match="there is no target 'z80'"):
         compile_graph(build(mlp, (4, 16)), target="z80")

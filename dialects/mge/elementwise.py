@@ -352,6 +352,11 @@ def _mod(b: LaneBuilder, x: Lane, y: Lane, dtype: DType) -> Lane:
     return b.select(b.or_(is_zero, overflow), zero, value)
 
 
+def _pow_reference(x: Any, y: Any) -> Any:
+    """IEEE's pow. For a scalar 0.5, NumPy takes the square root, which differs at -inf."""
+    return np.where((x == -np.inf) & (y == 0.5), np.inf, np.power(x, y))
+
+
 def _pow(b: LaneBuilder, x: Lane, y: Lane, dtype: DType) -> Lane:
     return b.op("math.powf", (x, y), x.ty)
 
@@ -520,7 +525,7 @@ _BINARY: tuple[Binary, ...] = (
      _floor_div, _none),
     Binary("mod", "x - floor_div(x, y) * y, with the sign of y; an integer modulo 0 is 0.", NUMBERS,
      np.mod, _mod, _grad_mod),
-    Binary("pow", "x to the power y.", _REAL, np.power, _pow, _grad_pow),
+    Binary("pow", "x to the power y.", _REAL, _pow_reference, _pow, _grad_pow),
     Binary("maximum", "The larger; NaN if either is NaN.", NUMBERS, np.maximum,
      _op("arith.maximumf", "arith.maxsi", "arith.maxui"), _grad_extremum("greater")),
     Binary("minimum", "The smaller; NaN if either is NaN.", NUMBERS, np.minimum,

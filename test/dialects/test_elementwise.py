@@ -281,3 +281,10 @@ def test_errors(name: str, specs: list[TensorSpec], error: type[MgecError], head
         op.infer_specs(specs, {})
     assert caught.value.headline == headline
     assert caught.value.fix
+
+
+def test_pow_at_infinity_is_that_of_ieee() -> None:
+    x = np.array([-np.inf, np.inf, -4, 4], np.float32)
+    for y in (0.5, -0.5, 2.0, 3.0):
+        check_value("pow", [x, np.array(y, np.float32)])
+        check_value("pow", [x, np.full(4, y, np.float32)])

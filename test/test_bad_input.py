@@ -1205,6 +1205,8 @@ COMMANDS: dict[str, tuple[int, str]] = {
     "opt good.mlir -p mge-frobnicate": (2, "mge-frobnicate"),
     "opt good.mlir -p mge-decompose{foo=1}": (2, "foo"),
     "opt none.mlir -p mge-dce": (1, "none.mlir"),
+    "opt binary.mlir -p mge-dce": (1, "mgec-opt: not MLIR text"),
+    "opt deep.mlir -p mge-dce": (1, "mgec-opt: the text is nested too deeply"),
 }
 
 
@@ -1215,6 +1217,8 @@ def test_commands(
     monkeypatch.chdir(tmp_path)
     Path("good.mlir").write_text(IDENTITY.format("main"))
     Path("junk.mge").write_bytes(b"")
+    Path("binary.mlir").write_bytes(b"\xff\xfe\x00")
+    Path("deep.mlir").write_text("module {" * 5000)
     Path("net.py").write_text("number = 5\n")
     status, text = COMMANDS[line]
     assert main(line.split()) == status

@@ -227,6 +227,10 @@ def main(args: Sequence[str] | None = None) -> int:
         return 1
     except OptionError as error:
         return _report(error, 2)
+    except UnicodeDecodeError as error:
+        return _report(IRError(f"mgec-opt: not MLIR text: {error}", fix="pass MLIR as text"), 1)
+    except RecursionError:
+        return _report(IRError("mgec-opt: the text is nested too deeply", fix="unnest it"), 1)
     except (*_IR_ERRORS, OSError) as error:
         return _report(error, 1)
     return 0

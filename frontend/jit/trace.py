@@ -507,11 +507,12 @@ class _Compiled:
             block.args[i].replace_all_uses_with(op.results[0])
             block.erase_arg(block.args[i])
         for argument, names in (("arg_names", arg_names), ("output_names", output_names)):
-            bad = [n for n in names or () if not isinstance(n, str) or list(names).count(n) > 1]
+            listed: list[Any] = list(names or ())
+            bad = [n for n in listed if not isinstance(n, str) or listed.count(n) > 1]
             if bad:
                 raise ArgumentError(
                     f"dump: {argument} holds {bad[0]!r}, which is not a name of its own",
-                    values=[(argument, str(list(names or ())))],
+                    values=[(argument, str(listed))],
                     fix="give strings that differ",
                 )
         given = list(arg_names or [f"arg_{i}" for i in range(traced.num_args)])

@@ -168,7 +168,7 @@ CASES: list[tuple[Any, type[mge.MgecError], str]] = [
     ),
     (lambda x: F.broadcast_to(x, (2, 3, 5)), mge.ShapeError, "broadcast: shape (2, 3, 4) does not"),
     (lambda x: F.diag(x), mge.ShapeError, "diag: inp has rank 3 but must have rank 1 or 2"),
-    (lambda x: F.full((2, -1), 1), mge.ShapeError, "broadcast: shape (2, -1) has a negative size"),
+    (lambda x: F.full((2, -1), 1), mge.ShapeError, "full: shape (2, -1) has a negative size"),
     (lambda x: F.zeros(2, dtype="complex64"), mge.DTypeError, "tensor: dtype complex64 is not"),
     (lambda x: F.meshgrid(x[0, 0], indexing="yx"), mge.ArgumentError, "meshgrid: indexing is 'yx'"),
 ]

@@ -29,6 +29,7 @@ from mgec.compiler.targets import Target, target_named
 from mgec.dialects.mge.constant import ConstantOp, WeightOp
 from mgec.dialects.mge.kernel import KernelOp
 from mgec.dialects.mge.spec import TensorSpec, from_type
+from mgec.errors import CompileError
 from mgec.runtime.artifact import IOSpec, TargetBuild, TargetInfo, write_artifact
 from mgec.runtime.memory import Storage
 from mgec.runtime.program import BoundProgram, Program, Slot, Step
@@ -301,6 +302,11 @@ def _assemble(graph: GraphModule, target: Target) -> CompiledGraph:
         slots = [slot(v) for v in (*op.operands, *op.results)]
         if kernel.scratch_bytes:
             slots.append(Slot.scratch(0, kernel.scratch_bytes))
+        if len(slots) != kernel.num_buffers:
+            raise CompileError(
+                f"kernel {op.kernel_name.data} takes {kernel.num_buffers} buffers "
+                f"but the graph gives it {len(slots)}"
+            )
         empty = any(from_type(r.type).size == 0 for r in op.results)
         units = 0 if empty else kernel.units.evaluate()
         steps.append(Step(index[key], units, tuple(slots)))

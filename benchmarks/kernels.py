@@ -27,6 +27,7 @@ import numpy as np
 from mgec.compiler.codegen.llvm_backend import KernelLoader, compile_kernel
 from mgec.compiler.kernels.contraction import contraction_kernel
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
+from mgec.compiler.kernels.movement import Call, movement_kernel
 from mgec.compiler.kernels.pooling import Window, pooling_kernel
 from mgec.compiler.kernels.rows import (
     Loop,
@@ -42,19 +43,23 @@ from mgec.dialects.mge.contraction import MatmulOp, contraction_maps
 from mgec.dialects.mge.convolution import Conv2dDgradOp, Conv2dOp, Conv2dWgradOp
 from mgec.dialects.mge.op import MgeOp
 from mgec.dialects.mge.registry import op_class
-from mgec.dialects.mge.spec import FLOAT32, TensorSpec
+from mgec.dialects.mge.spec import FLOAT32, INT32, TensorSpec
 
 Shape = tuple[int, ...]
 
 
 @dataclass
 class Case:
-    """One kernel to time: how to make it, and the shapes of its buffers."""
+    """One kernel to time: how to make it, the shapes of its buffers, and what it does.
+
+    Bytes are those of all buffers if not given.
+    """
 
     name: str
     make: Callable[[Target, bool], tuple[KernelSource, list[int]]]
     shapes: list[Shape]
     flops: int = 0
+    nbytes: int = 0
 
 
 @dataclass
@@ -178,6 +183,60 @@ def pooling_cases(image: Shape, kernel: int, stride: int, padding: int) -> Itera
         yield Case(f"{name} {kernel}x{kernel} s{stride} p{padding} {list(image)}", make, shapes)
 
 
+def movement_case(
+    op: str, shapes: list[Shape], dtypes: list[Any] | None = None, **attrs: Any
+) -> Case:
+    """An op that moves data; what it does not read is not counted, indices are all 0."""
+    kind = op_class(f"mge.{op}")
+    full = kind.complete_attrs(attrs)
+    types = dtypes or [FLOAT32] * len(shapes)
+    specs = [TensorSpec(s, d) for s, d in zip(shapes, types, strict=True)]
+    out = kind.infer_specs(specs, full)[0]
+
+    def make(target: Target, dynamic: bool) -> tuple[KernelSource, list[int]]:
+        sizes, dims = symbolic([*shapes, out.shape], dynamic)
+        given = dict(full)
+        for key in kind.runtime_attrs if dynamic else ():
+            values = full[key] if isinstance(full[key], tuple) else (full[key],)
+            refs = tuple(DimRef(len(dims) + i) for i in range(len(values)))
+            given[key] = refs if isinstance(full[key], tuple) else refs[0]
+            dims = [*dims, *values]
+        call = Call(op, tuple(sizes[:-1]), sizes[-1], (*types, out.dtype), given, len(dims))
+        return movement_kernel("k", target, call), dims
+
+    shown = " ".join(str(list(s)) for s in shapes)
+    detail = attrs.get("perm") or attrs.get("steps") or attrs.get("mode") or attrs.get("axis", "")
+    nbytes = out.size * out.dtype.itemsize
+    nbytes += min(nbytes, sum(s.size * s.dtype.itemsize for s in specs))
+    return Case(f"{op} {shown} {detail}".replace(", ", ","), make, [*shapes, out.shape], 0, nbytes)
+
+
+def movement_cases() -> Iterator[Case]:
+    yield movement_case("transpose", [(1024, 1024)], perm=(1, 0))
+    yield movement_case("transpose", [(500, 300)], perm=(1, 0))
+    yield movement_case("transpose", [(8, 128, 12, 64)], perm=(0, 2, 1, 3))
+    yield movement_case("transpose", [(8, 128, 12, 64)], perm=(0, 2, 3, 1))
+    yield movement_case("transpose", [(8, 64, 32, 32)], perm=(0, 2, 3, 1))
+    yield movement_case("transpose", [(8, 3, 224, 224)], perm=(0, 2, 3, 1))
+    ones = (1, 1, 1)
+    yield movement_case(
+        "slice", [(64, 128, 96)], starts=(0, 0, 32), stops=(64, 128, 64), steps=ones
+    )
+    yield movement_case("slice", [(512, 1024)], starts=(0, 0), stops=(512, 1024), steps=(1, 2))
+    yield movement_case(
+        "unslice", [(64, 128, 32)], starts=(0, 0, 32), steps=ones, shape=(64, 128, 96)
+    )
+    yield movement_case("reverse", [(512, 1024)], axes=(1,))
+    pads = {"low": (0, 0, 1, 1), "high": (0, 0, 1, 1)}
+    yield movement_case("pad", [(8, 64, 56, 56)], mode="constant", **pads)
+    yield movement_case("pad", [(8, 64, 56, 56)], mode="reflect", **pads)
+    yield movement_case("concat", [(64, 128, 32)] * 3, axis=2)
+    yield movement_case("concat", [(8, 64, 32, 32)] * 2, axis=1)
+    yield movement_case("take", [(30000, 256), (512,)], [FLOAT32, INT32], axis=0)
+    yield movement_case("take", [(64, 1000), (500,)], [FLOAT32, INT32], axis=1)
+    yield movement_case("one_hot", [(1024,)], [INT32], num_classes=1000)
+
+
 def _gelu(b: Any, xs: Any) -> list[Any]:
     x = xs[0]
     half = b.mul(x, b.like(0.5, x))
@@ -224,6 +283,7 @@ def all_cases() -> Iterator[Case]:
     yield from pooling_cases((8, 64, 32, 32), 2, 2, 0)
     yield from pooling_cases((1, 64, 112, 112), 3, 2, 1)
     yield from pooling_cases((1, 64, 56, 56), 3, 1, 1)
+    yield from movement_cases()
 
 
 def ceilings() -> dict[str, float]:
@@ -295,7 +355,7 @@ def measure(
     if case.flops:
         rate, unit, limit = case.flops / best / 1e9, "GFLOP/s", limits[f"fma_{target.vector_bytes}"]
     else:
-        nbytes = sum(4 * int(np.prod(s)) for s in case.shapes)
+        nbytes = case.nbytes or sum(4 * int(np.prod(s)) for s in case.shapes)
         kib = min((16 * 4**i for i in range(7)), key=lambda size: abs(size - nbytes / 1024))
         rate, unit, limit = nbytes / best / 1e9, "GB/s", limits[f"copy_{kib}"]
     return Result(

@@ -16,6 +16,7 @@ from mgec import config
 from mgec.compiler.kernels.contraction import Epilogue, Extra, contraction_kernel
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
 from mgec.compiler.kernels.emitter import VectorLanes
+from mgec.compiler.kernels.movement import Call, movement_kernel
 from mgec.compiler.kernels.operand import NotApplicable
 from mgec.compiler.kernels.pooling import Window, pooling_kernel
 from mgec.compiler.kernels.region import Region, Size, collapse
@@ -77,7 +78,7 @@ def select_kernel(
             kernels have any, and their template reads an element before it writes it.
     """
     region = Region.of(block)
-    for template in (_elementwise, _contraction, _reduction, _whole, _pooling):
+    for template in (_elementwise, _contraction, _reduction, _whole, _pooling, _movement):
         try:
             source = template(region, name, target)
         except NotApplicable as reason:
@@ -358,6 +359,35 @@ def _pooling(region: Region, name: str, target: Target) -> KernelSource:
         region.inputs[0].dtype,
         num_dims=region.num_dims,
     )
+
+
+def _movement(region: Region, name: str, target: Target) -> KernelSource:
+    """An op that moves data."""
+    if len(region.ops) != 1:
+        raise NotApplicable("more than one op")
+    (op,) = region.ops
+    attrs: dict[str, Any] = dict(op.attrs)
+    if "mge.runtime_attrs" in op.attributes:  # after the sizes, in the order of the op
+        sizes = [d for dims in (*region.input_dims, *region.output_dims) for d in dims]
+        position = sum(isinstance(d, DimRef) for d in sizes)
+        for key in op.runtime_attrs:
+            several = isinstance(attrs[key], tuple)
+            count = len(_ints(attrs[key])) if several else 1
+            refs = tuple(DimRef(position + i) for i in range(count))
+            attrs[key] = refs if several else refs[0]
+            position += count
+    dtypes = tuple(s.dtype for s in (*region.inputs, *region.outputs))
+    if op.name == "mge.concat" and len(region.inputs) != len(op.operands):
+        raise NotApplicable("an operand is used twice")
+    call = Call(
+        op.name.removeprefix("mge."),
+        region.input_dims,
+        region.output_dims[0],
+        dtypes,
+        attrs,
+        region.num_dims,
+    )
+    return movement_kernel(name, target, call)
 
 
 def _product(sizes: Sequence[Size]) -> Size:

@@ -24,6 +24,7 @@ from mgec.compiler.loading import graph_text, used_weights
 from mgec.compiler.parallel import Job, compile_all
 from mgec.compiler.passes.form_kernels import root_of
 from mgec.compiler.passes.plan_memory import MemoryPlan, plan_memory, write_plan
+from mgec.compiler.pause import collector_paused
 from mgec.compiler.pipeline import PHASES, run_phases
 from mgec.compiler.targets import Target, target_named
 from mgec.dialects.mge.constant import ConstantOp, WeightOp
@@ -233,10 +234,11 @@ def compile_graph(
             observe(phase, name, elapsed)
 
     names = graph.input_names, graph.output_names
-    run_phases(graph, since=since, optimize=optimize, observe=note, after_phase=keep)
-    start = time.perf_counter()
-    compiled = _assemble(graph, found)
-    seconds["object"] = time.perf_counter() - start
+    with collector_paused():
+        run_phases(graph, since=since, optimize=optimize, observe=note, after_phase=keep)
+        start = time.perf_counter()
+        compiled = _assemble(graph, found)
+        seconds["object"] = time.perf_counter() - start
     compiled.seconds = seconds
     if source:
         compiled.source_text, compiled.source_weights = source[0]

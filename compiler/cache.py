@@ -33,8 +33,8 @@ def fingerprint() -> str:
         assert package.__file__ is not None
         root = Path(package.__file__).parent
         for path in sorted(root.rglob("*.py")):
-            stat = path.stat()
-            digest.update(f"{path.relative_to(root)}:{stat.st_mtime_ns}:{stat.st_size};".encode())
+            digest.update(path.relative_to(root).as_posix().encode())
+            digest.update(path.read_bytes())
     for name in ("xdsl", "llvmlite", "torch-mlir"):
         digest.update(f"{name}={version(name)};".encode())
     return digest.hexdigest()

@@ -130,7 +130,7 @@ def run_phases(
                     config.get_logger().info("%s: %s: %.2f ms", phase.name, pass_.name, ms)
                 if config.debug >= 5:
                     config.get_logger().info("after %s:\n%s", pass_.name, graph.module)
-        _check(phase.name, graph)
+            _check(phase.name, graph)
         if config.debug >= 4:
             config.get_logger().info("phase %s:\n%s", phase.name, graph.module)
         if after_phase is not None:

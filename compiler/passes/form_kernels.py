@@ -234,21 +234,18 @@ def _outline(group: Group) -> KernelOp:
         copy = scalar.clone()
         body.add_op(copy)
         mapping[scalar.results[0]] = copy.results[0]
-    for op in group.ops:
-        copy = op.clone(value_mapper=mapping)
-        body.add_op(copy)
-        for old, new in zip(op.results, copy.results, strict=True):
-            mapping[old] = new
-    terminator = YieldOp(*[mapping[v] for v in outputs])
-    terminator.location = last.location
-    body.add_op(terminator)
     kernel = KernelOp(_name(group), inputs, [v.type for v in outputs], body)
     kernel.location = _main_op(group).location
     Rewriter.insert_op(kernel, InsertPoint.before(last))
     for old, new in zip(outputs, kernel.results, strict=True):
-        old.replace_all_uses_with(new)
-    for op in reversed(group.ops):
-        Rewriter.erase_op(op)
+        old.replace_uses_with_if(new, lambda use: use.operation not in members)
+    for op in group.ops:
+        op.detach()
+        op.operands = [mapping.get(v, v) for v in op.operands]
+        body.add_op(op)
+    terminator = YieldOp(*outputs)
+    terminator.location = last.location
+    body.add_op(terminator)
     return kernel
 
 

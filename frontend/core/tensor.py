@@ -470,7 +470,7 @@ def _to_array(data: Any, dtype: Any) -> np.ndarray[Any, Any]:
             f"tensor: {type(data).__name__} holds {array.dtype} elements, not numbers",
             fix="pass numbers or a numeric NumPy array",
         )
-    wanted = check_dtype(array.dtype if dtype is None else dtype)
+    wanted = check_dtype(array.dtype) if dtype is None else check_dtype(dtype, cast=True)
     return np.ascontiguousarray(array.astype(wanted, copy=False)).reshape(array.shape)
 
 

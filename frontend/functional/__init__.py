@@ -12,3 +12,7 @@ from mgec.functional.tensor import *
 from mgec.functional.nn import *
 from mgec.functional.vision import *
 from mgec.functional.loss import *
+
+# MegEngine has the losses and the vision functions under `functional.nn`, too.
+nn.__dict__.update({name: getattr(loss, name) for name in loss.__all__})
+nn.__dict__.update({name: getattr(vision, name) for name in vision.__all__})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from mgec import config
 from mgec.compiler.graph_module import GraphModule
+from mgec.compiler.pause import collector_paused
 from mgec.core import dispatch
 from mgec.core.tensor import Tensor, intern_spec
 from mgec.errors import ArgumentError, TraceError
@@ -215,10 +217,12 @@ class trace:  # noqa: N801 - MegEngine's name
         guard = _Guard(self._function)
         tracer.start()
         try:
-            result = self._function(*args, **kwargs)
-            outputs = _Flat((result,), {})
+            with collector_paused():
+                result = self._function(*args, **kwargs)
+                outputs = _Flat((result,), {})
         finally:
             tracer.stop()
+        tracer.names = _parameter_names([*args, *kwargs.values(), *guard.objects()])
         traced = tracer.finish(outputs.tensors)
         compiled = _Compiled(traced, outputs, guard)
         if tracer.symbolic:
@@ -249,6 +253,17 @@ def _concrete(tensor: Tensor) -> Tensor:
     if tensor._value is None:
         return tensor
     return Tensor._make(tensor._storage, tensor._spec, tensor._device)
+
+
+def _parameter_names(objects: Sequence[Any]) -> dict[int, str]:
+    """Names of the parameters and buffers of the modules among `objects`, by identity."""
+    module = sys.modules.get("mgec.module.module")
+    names: dict[int, str] = {}
+    for item in objects if module is not None else ():
+        if isinstance(item, module.Module):  # type: ignore[union-attr]
+            for name, tensor in (*item.named_parameters(), *item.named_buffers()):
+                names.setdefault(id(tensor), name)
+    return names
 
 
 def _recording() -> bool:
@@ -335,6 +350,14 @@ class _Guard:
         self._names = [n for n in names if n in self._globals]
         self._values: list[Any] = []
         self._epoch = -1
+
+    def objects(self) -> list[Any]:
+        """What the closure and the global names of the function refer to."""
+        found: list[Any] = []
+        for cell in self._cells:
+            with suppress(ValueError):  # not assigned yet
+                found.append(cell.cell_contents)
+        return [*found, *(self._globals.get(name) for name in self._names)]
 
     def snapshot(self) -> None:
         """Remembers the values as they are now."""

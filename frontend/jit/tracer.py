@@ -83,6 +83,7 @@ class Tracer:
         self._locations: dict[Any, Attribute] = {}
         self._saved_tapes: list[Any] = []
         self.reads = False
+        self.names: dict[int, str] = {}
         self.args: list[Tensor] = []
         for tensor, value in zip(args, list(self._block.args), strict=True):
             if symbolic:
@@ -149,7 +150,8 @@ class Tracer:
         taken = set(input_names)
         for value in arguments[self._num_args :]:
             tensor = next((c.tensor for c in captured if c.value is value), None)
-            base = (tensor.name if tensor is not None else None) or f"state_{len(input_names)}"
+            known = None if tensor is None else tensor.name or self.names.get(id(tensor))
+            base = known or f"state_{len(input_names)}"
             name, i = base, 1
             while name in taken:
                 name, i = f"{base}_{i}", i + 1

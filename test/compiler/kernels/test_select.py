@@ -81,7 +81,6 @@ SELECTION: dict[str, tuple[list[str], Any, tuple[Any, ...]]] = {
         ["elementwise"], lambda b, x, y: b.mul(b.add(x, y), x), ((8, 4), (4,)),
     ),
     "broadcast": (["elementwise"], lambda b, x: b.broadcast(x, shape=(8, 4)), ((4,),)),
-    "transpose": (["linalg"], lambda b, x: b.transpose(x, perm=(1, 0)), ((8, 4),)),
 }  # fmt: skip
 
 
@@ -152,8 +151,7 @@ EAGER: dict[str, tuple[str, str, list[tuple[int, ...] | None], dict[str, Any]]] 
     "sum": ("reduce rows", "reduce_sum", [(3, 50)], {"axes": (1,)}),
     "softmax": ("softmax rows", "softmax", [(3, 50)], {"axis": 1}),
     "layer_norm": ("layer norm rows", "layer_norm", [(3, 50), (50,), (50,)], {}),
-    "transpose": ("linalg", "transpose", [(3, 5)], {"perm": (1, 0)}),
-    "pad": ("linalg", "pad", [(3, 5)], {"low": (1, 2), "high": (0, 1)}),
+    "argmax": ("linalg", "argmax", [(3, 5)], {"axis": 1}),
 }
 
 

@@ -48,15 +48,18 @@ class Tracer(Protocol):
 class _State:
     """The mode of the process's current thread of Python code."""
 
-    __slots__ = ("tapes", "tracer")
+    __slots__ = ("module_epoch", "tapes", "tracer")
 
     def __init__(self) -> None:
         self.tapes: list[Tape] = []
         self.tracer: Any = None
+        self.module_epoch = 0
 
 
 state = _State()
-"""Active tapes and the active tracer. Tracing and recording are process-wide, like the
+"""Active tapes, the active tracer, and a count of changed plain attributes of modules.
+
+ Tracing and recording are process-wide, like the
 interpreter's own tracing: two threads do not trace at once."""
 
 

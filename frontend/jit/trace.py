@@ -362,11 +362,13 @@ class _Guard:
     def snapshot(self) -> None:
         """Remembers the values as they are now."""
         self._values = self._read()
-        self._epoch = _module_epoch()
+        self._epoch = dispatch.state.module_epoch
 
     def holds(self) -> bool:
         """Whether they are still the same."""
-        return self._epoch == _module_epoch() and self._values == self._read()
+        if self._epoch != dispatch.state.module_epoch:
+            return False
+        return self._values == self._read()
 
     def _read(self) -> list[Any]:
         try:
@@ -382,11 +384,6 @@ def _identity(value: Any) -> Any:
     """What must not change about a Python value: plain values count, objects are looked at."""
     kind = value.__class__
     return (kind, value) if kind in _PLAIN_SET or isinstance(value, _PLAIN) else id(value)
-
-
-def _module_epoch() -> int:
-    module = sys.modules.get("mgec.module.module")
-    return 0 if module is None else module.state_epoch()
 
 
 class _Compiled:
@@ -445,6 +442,9 @@ class _Compiled:
                 for spec, source in zip(specs, executable.donations, strict=True)
             ]
             self._plain = all(isinstance(a, _Slot) for a in self._outputs.items)
+            self._one = None
+            if self._plain and len(self._results) == traced.num_outputs == 1:
+                self._one = self._results[0][:2]
             self._executable = executable
         return self._executable
 
@@ -478,6 +478,12 @@ class _Compiled:
             storage.as_array(item.spec.dtype, ())[...] = item.fetch()
             keep.append(storage)
             addresses.insert(position, storage.address)
+        if self._one is not None:  # one new result and nothing to update: the usual inference
+            spec, nbytes = self._one
+            storage = Storage(nbytes)
+            addresses.append(storage.address)
+            self._executable.run(addresses)
+            return Tensor._make(storage, spec, args[0]._device if args else None)
         storages: list[Any] = []
         for _, nbytes, donor in self._results:
             # Two references: the tensor's slot and getrefcount's argument. With more, somebody

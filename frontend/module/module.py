@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mgec.core import dispatch
 from mgec.core.tensor import Parameter, Tensor
 from mgec.errors import ArgumentError, ShapeError
 
@@ -17,17 +18,13 @@ _INTERNAL = frozenset({"_forward_hooks", "_forward_pre_hooks"})
 _SIMPLE = (bool, int, float, str, type(None))
 
 
-class _Epoch:
-    value = 0
-
-
 def state_epoch() -> int:
     """Counts the changes of attributes of all modules that are not tensors.
 
     A trace has such attributes built in (`training`, a stride); while this number is the same,
     none of them changed.
     """
-    return _Epoch.value
+    return dispatch.state.module_epoch
 
 
 class HookHandler:
@@ -36,12 +33,12 @@ class HookHandler:
     def __init__(self, hooks: OrderedDict[HookHandler, Callable[..., Any]], hook: Any) -> None:
         self._hooks = hooks
         hooks[self] = hook
-        _Epoch.value += 1
+        dispatch.state.module_epoch += 1
 
     def remove(self) -> None:
         """Takes the hook off; a second call does nothing."""
         self._hooks.pop(self, None)
-        _Epoch.value += 1
+        dispatch.state.module_epoch += 1
 
 
 class Module:
@@ -87,11 +84,11 @@ class Module:
             return
         if isinstance(value, _SIMPLE) and type(old) is type(value) and old == value:
             return
-        _Epoch.value += 1
+        dispatch.state.module_epoch += 1
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
-        _Epoch.value += 1
+        dispatch.state.module_epoch += 1
 
     # -- calling ----------------------------------------------------------------------------
 

@@ -12,6 +12,10 @@ N is the part of the result that is contiguous in memory; the operand that knows
 is B. Loops that would break that (the image of a batch in front of the channels) become
 batch loops that only one operand knows. Every element of the result is summed over k in
 order, so that results do not depend on how units are divided among threads.
+
+Few rows are not worth packing B for: up to `direct_rows` it is read in place if its columns
+are neighbours, and up to `dot_rows` if its k are, as dot products (whose sums are in another
+order). Where the rows are counted at run time, the kernel has both forms.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ from mgec.compiler.kernels.operand import (
     product,
     unit_stride,
 )
-from mgec.compiler.kernels.pack import Packer, Panels, Place
+from mgec.compiler.kernels.pack import Packer, Panels, Place, transpose
 from mgec.compiler.kernels.source import KernelSource, Units
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.contraction import AxisMap, ContractionMaps, Loop
@@ -55,6 +59,7 @@ class ContractionTiles:
         mc: most rows per block of M.
         pack_a: width of A's panels.
         direct_rows: up to how many rows B is read in place rather than packed.
+        dot_rows: up to how many rows are dot products with the rows of a transposed B.
     """
 
     mr: int
@@ -64,6 +69,7 @@ class ContractionTiles:
     mc: int = 256
     pack_a: int = 8
     direct_rows: int = 31
+    dot_rows: int = 3
 
     @staticmethod
     def for_target(target: Target) -> ContractionTiles:
@@ -323,13 +329,26 @@ class _Contraction:
         batch = product(self.batch_extents)
         self.tiles = base.fit(self.m_size, self.n_size, batch, self.b.width, self.a_packed)
         rows = self.m_size
-        self.direct = (
+        plain = (
             not b_packed
             and len(b_depth) == 1 and not b_depth[0].masked
-            and len(b_columns) == 1 and unit_stride(b_columns[0], self.bop.masked)
-            and not b_columns[0].masked
-            and rows.is_static and rows.known <= self.tiles.direct_rows
+            and len(b_columns) == 1 and not b_columns[0].masked
         )  # fmt: skip
+        self.few: int | None = None
+        """Up to how many rows, counted at run time, B is read in place."""
+        self.dots = (
+            plain and not self.a_packed
+            and unit_stride(b_depth[0], self.bop.masked)
+            and unit_stride(a_depth[0], self.a.masked)
+            and (not rows.is_static or rows.known <= self.tiles.dot_rows)
+        )  # fmt: skip
+        self.direct = (
+            plain and not self.dots
+            and unit_stride(b_columns[0], self.bop.masked)
+            and (not rows.is_static or rows.known <= self.tiles.direct_rows)
+        )  # fmt: skip
+        if not rows.is_static and (self.dots or self.direct):
+            self.few = self.tiles.dot_rows if self.dots else self.tiles.direct_rows
         narrow = VectorLanes(k, self.tiles.pack_a)
         self.a_pack = Packer(k, narrow, self.a, a_columns, a_depth)
         self.b_pack = Packer(k, self.b, self.bop, b_columns, b_depth)
@@ -345,7 +364,8 @@ class _Contraction:
             raise NotApplicable("partial sums need a result of the operands' dtype")
         nr = self.tiles.nv * self.b.width
         self.b_panels = Panels(Buffer("", self.ty), 0, nr, self.kc + self.b.width)
-        b_elements = 0 if self.direct or b_packed else self.b_panels.size * self.tiles.nc
+        in_place = self.few is None and (self.direct or self.dots)
+        b_elements = 0 if in_place or b_packed else self.b_panels.size * self.tiles.nc
         self.a_panels = Panels(
             Buffer("", self.ty), b_elements, self.tiles.pack_a, self.kc + self.tiles.pack_a
         )
@@ -369,9 +389,8 @@ class _Contraction:
         n_blocks, m_blocks = k.ceildiv(n, n_block), k.ceildiv(m, t.mc)
         k_blocks = k.max(k.ceildiv(depth, self.kc), 1)
         batch = [e.dim(k) for e in self.batch_extents]
-        nothing = Value(k.constant("-1", "index"), "index")
 
-        def unit(index: Dim, packed: list[Value]) -> list[Value]:
+        def block_of(index: Dim) -> tuple[Dim, Dim, Dim, Dim, list[Dim], Place, Place]:
             rest, m_block = k.div(index, m_blocks), k.rem(index, m_blocks)
             batch_index, n_index = k.div(rest, n_blocks), k.rem(rest, n_blocks)
             at = k.delinearize(batch_index, batch)
@@ -383,7 +402,12 @@ class _Contraction:
                 Place(self.bop.base.dim(k), (0,) * len(self.bop.masked)),
                 self.b_pack.place(self.b_batch, at),
             )
-            m_low, n_low = k.mul(m_block, t.mc), k.mul(n_index, n_block)
+            return rest, m_block, k.mul(m_block, t.mc), k.mul(n_index, n_block), at, a_base, b_base
+
+        nothing = Value(k.constant("-1", "index"), "index")
+
+        def unit(index: Dim, packed: list[Value]) -> list[Value]:
+            rest, m_block, m_low, n_low, at, a_base, b_base = block_of(index)
             m_high = k.min(k.add(m_low, t.mc), m)
             n_high = k.min(k.add(n_low, n_block), n)
             if k_blocks == 1:
@@ -403,12 +427,33 @@ class _Contraction:
                 self._block(at, a_base, b_base, m_low, m_high, n_low, n_high, k_low, k_high)
             return packed
 
-        carried = [nothing, nothing]
-        if k_blocks == 1:
-            k.fold("%begin", "%end", 1, carried, unit)
-        else:
+        def packed() -> None:
+            carried = [nothing, nothing]
+            if k_blocks == 1:
+                k.fold("%begin", "%end", 1, carried, unit)
+                return
             with k.loop("%begin", "%end") as index:
                 unit(index, carried)
+
+        def dots() -> None:
+            with k.loop("%begin", "%end") as index:
+                _, _, m_low, n_low, at, a_base, b_base = block_of(index)
+                m_high = k.min(k.add(m_low, t.mc), m)
+                n_high = k.min(k.add(n_low, n_block), n)
+                self._dots(at, a_base, b_base, m_low, m_high, n_low, n_high)
+
+        if self.few is not None:
+            direct = self.direct
+            with k.when(k.compare("sle", m, self.few)):
+                dots() if self.dots else packed()
+            self.direct = False
+            with k.otherwise():
+                packed()
+            self.direct = direct
+        elif self.dots:
+            dots()
+        else:
+            packed()
         flat = [f for e in self.batch_extents for f in e.factors]
         units = Units((
             (tuple(flat), 1),
@@ -485,6 +530,58 @@ class _Contraction:
             return
         with k.when(k.compare("slt", full, n_high)):
             panel(full, k.sub(n_high, full))
+
+    def _dots(
+        self, at: Sequence[Dim], a_base: Place, b_base: Place, m_low: Dim, m_high: Dim,
+        n_low: Dim, n_high: Dim,
+    ) -> None:  # fmt: skip
+        """Rows of A times rows of a transposed B, as many at once as a vector has elements."""
+        k, b = self.k, self.b
+        width, depth = b.width, self.k_size.dim(k)
+        full = k.round_down(depth, width)
+        per_column = self.b_pack.columns[0].flat.dim(k)
+        per_row = self.a_pack.columns[0].flat.dim(k)
+        last = k.sub(self.n_size.dim(k), 1)
+        with k.loop(n_low, n_high, width) as start, k.loop(m_low, m_high) as row:
+            tile = _Tile(self, at, a_base, b_base, start, None, n_low, m_low, 0, depth)
+            tile.masks = [b.mask(k.sub(n_high, start))]
+            x_at = k.add(a_base.flat, k.mul(row, per_row))
+            columns = [
+                k.add(b_base.flat, k.mul(k.min(k.add(start, i), last), per_column))
+                for i in range(width)
+            ]
+
+            def step(
+                i: Dim, acc: list[Value], mask: str | None = None,
+                x_at: Dim = x_at, columns: list[Dim] = columns,
+            ) -> list[Value]:  # fmt: skip
+                x = b.load(self.a.buffer, k.add(x_at, i), mask)
+                return [
+                    b.value(
+                        tile.multiply_add(
+                            b.load(self.bop.buffer, k.add(column, i), mask),
+                            x,
+                            Lane(old.ref, self.ty),
+                        )
+                    )
+                    for column, old in zip(columns, acc, strict=True)
+                ]
+
+            acc = k.fold(0, full, width, [b.value(b.constant(0, self.ty))] * width, step)
+            if isinstance(depth, int):
+                if depth % width:
+                    acc = step(full, acc, b.mask(depth % width))
+            else:
+                before = acc
+                acc = k.choose(
+                    k.compare("slt", full, depth),
+                    lambda: step(full, before, b.mask(k.sub(depth, full))),
+                    lambda: before,
+                )
+            sums = transpose(b, [Lane(value.ref, self.ty) for value in acc])
+            while len(sums) > 1:
+                sums = [b.add(x, y) for x, y in zip(sums[::2], sums[1::2], strict=True)]
+            tile.finish_row(row, sums[0])
 
     def _rows(self, tile: _Tile, low: Dim, high: Dim) -> None:
         """All rows of one panel."""
@@ -583,7 +680,7 @@ class _Tile:
                 scalar = b.load_splat(a_buffer, k.add(a_at[r], moved))
                 for v in range(self.vectors):
                     old = Lane(acc[r * self.vectors + v].ref, o.ty)
-                    result.append(b.value(self._multiply_add(scalar, columns[v], old)))
+                    result.append(b.value(self.multiply_add(scalar, columns[v], old)))
             return result
 
         acc = k.fold(0, k.sub(self.k_high, self.k_low), 1, acc, step)
@@ -605,7 +702,12 @@ class _Tile:
         with k.otherwise():
             store_sums()
 
-    def _multiply_add(self, x: Lane, y: Lane, z: Lane) -> Lane:
+    def finish_row(self, row: Dim, total: Lane) -> None:
+        """The epilogue on the first vector of one row, given its sums."""
+        place = self._element(row)
+        self._finish([(0, 0)], [place], [self._offset(place, self.o.out_strides)], [total])
+
+    def multiply_add(self, x: Lane, y: Lane, z: Lane) -> Lane:
         b = self.o.b
         return b.op("math.fma", (x, y, z), z.ty) if b.has_fma else b.add(b.mul(x, y), z)
 

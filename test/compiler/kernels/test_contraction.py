@@ -231,7 +231,9 @@ def test_refuses_16_bit_floats():
 
 
 @pytest.mark.parametrize("transposed", [(False, False), (False, True), (True, True)])
-@pytest.mark.parametrize(("m", "n", "depth"), [(9, 33, 17), (100, 70, 1500), (5, 40, 2500)])
+@pytest.mark.parametrize(
+    ("m", "n", "depth"), [(9, 33, 17), (100, 70, 1500), (5, 40, 2500), (2, 37, 300), (3, 100, 19)]
+)
 def test_static_and_run_time_sizes_agree(run, target, m, n, depth, transposed):
     """Blocks of K differ, the order of the sum does not: eager and traced give the same bits."""
     lhs_t, rhs_t = transposed
@@ -244,3 +246,21 @@ def test_static_and_run_time_sizes_agree(run, target, m, n, depth, transposed):
         (actual,) = run(source, target, [lhs, rhs], [((m, n), np.float32)], dims)
         bits.add(actual.tobytes())
     assert len(bits) == 1
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 20, 40])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_few_rows_of_run_time_number(run, target, m, transposed):
+    """One kernel reads B in place or packs it, as the number of rows says; with an epilogue."""
+    a = RNG.standard_normal((2, m, 45)).astype(np.float32)
+    b = RNG.standard_normal((2, 70, 45) if transposed else (2, 45, 70)).astype(np.float32)
+    attrs = MatmulOp.complete_attrs({"transpose_rhs": transposed})
+    (expected,) = evaluate(MatmulOp, [a.astype(np.float64), b.astype(np.float64)], attrs)
+    epilogue = Epilogue(
+        (), (FLOAT32,), lambda lanes, acc, xs: [lanes.maximum(acc, lanes.like(0, acc))]
+    )
+    source, dims = kernel(
+        MatmulOp, target, a.shape, b.shape, expected.shape, attrs, True, epilogue=epilogue
+    )
+    (actual,) = run(source, target, [a, b], [(expected.shape, np.float32)], dims)
+    np.testing.assert_allclose(actual, np.maximum(expected, 0), atol=2e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import copysign
 from typing import Any
 
 import ml_dtypes
@@ -55,10 +56,14 @@ def _scalar_category(value: Any) -> int:
     return 1 if isinstance(value, int | np.integer) else 2
 
 
-@lru_cache(maxsize=4096)
 def scalar(value: Any, kind: type, dtype: np.dtype[Any]) -> Tensor:
     """A cached 0-d tensor holding a Python number; on no device in particular."""
-    del kind  # part of the key: 1, 1.0 and True are equal
+    return _scalar(value, kind, value == 0 and copysign(1, value) < 0, dtype)
+
+
+@lru_cache(maxsize=4096)
+def _scalar(value: Any, kind: type, is_negative_zero: bool, dtype: np.dtype[Any]) -> Tensor:
+    del kind, is_negative_zero  # parts of the key: 1, 1.0 and True are equal; 0.0 and -0.0, too
     if dtype.kind in "iu" and not isinstance(value, float):
         array = np.array(value).astype(dtype)
     else:

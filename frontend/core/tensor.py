@@ -65,6 +65,7 @@ def check_dtype(dtype: Any, *, cast: bool = False) -> np.dtype[Any]:
         raise DTypeError(
             f"{dtype!r} is not a dtype", fix="use a NumPy dtype, such as np.float32 or 'int32'"
         ) from None
+    found = found.newbyteorder("=")
     if found not in DTYPES and not cast:
         found = _STORED.get(found, found)
     if found not in DTYPES:
@@ -236,6 +237,9 @@ class Tensor:
     def tolist(self) -> Any:
         """The values as (nested) lists of Python numbers."""
         return self.numpy().tolist()
+
+    __array_priority__ = 1000.0
+    """NumPy's operators leave `array + tensor` to the tensor, so that it is an op of ours."""
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         array = self.numpy()

@@ -268,9 +268,10 @@ def all_cases() -> Iterator[Case]:
     yield from conv_cases((64, 1, 28, 28), (6, 1, 5, 5), 1, 0)
     yield from conv_cases((64, 6, 12, 12), (16, 6, 5, 5), 1, 0)
     yield elementwise_case("add", 2, lambda b, xs: [b.add(*xs)])
-    for function in ("exp", "log", "tanh", "erf", "sigmoid", "expm1", "log1p"):
+    for function in ("exp", "log", "tanh", "erf", "sigmoid", "expm1", "log1p", "sin", "cos", "tan"):
         rule = getattr(lane_math, function)
         yield elementwise_case(function, 1, lambda b, xs, rule=rule: [rule(b, xs[0])])
+    yield elementwise_case("pow", 2, lambda b, xs: [lane_math.pow(b, *xs)])
     yield elementwise_case("gelu", 1, _gelu)
     yield reduce_case((128, 3072), (1,))
     yield reduce_case((128, 3072), (0,))

@@ -357,10 +357,6 @@ def _pow_reference(x: Any, y: Any) -> Any:
     return np.where((x == -np.inf) & (y == 0.5), np.inf, np.power(x, y))
 
 
-def _pow(b: LaneBuilder, x: Lane, y: Lane, dtype: DType) -> Lane:
-    return b.op("math.powf", (x, y), x.ty)
-
-
 def _shift(b: LaneBuilder, x: Lane, y: Lane, dtype: DType, *, left: bool) -> Lane:
     """Shifts by the width or more give what shifting one bit at a time would."""
     width = b.like(x.bits, y)
@@ -469,10 +465,11 @@ _UNARY: tuple[Unary, ...] = (
     Unary("rsqrt", "1 / sqrt(x).", _REAL, lambda x: 1 / np.sqrt(x),
      lambda b, x, dtype: b.div(b.like(1, x), b.math("sqrt", x)),
      _times(lambda b, x, y: b.mul(b.scalar(-0.5, y), b.mul(y, b.mul(y, y))))),
-    Unary("sin", "Sine (radians).", _REAL, np.sin, _math("sin"), _times(lambda b, x, y: b.cos(x))),
-    Unary("cos", "Cosine (radians).", _REAL, np.cos, _math("cos"),
+    Unary("sin", "Sine (radians).", _REAL, np.sin, lambda b, x, dtype: lane_math.sin(b, x),
+     _times(lambda b, x, y: b.cos(x))),
+    Unary("cos", "Cosine (radians).", _REAL, np.cos, lambda b, x, dtype: lane_math.cos(b, x),
      _times(lambda b, x, y: b.neg(b.sin(x)))),
-    Unary("tan", "Tangent (radians).", _REAL, np.tan, _math("tan"),
+    Unary("tan", "Tangent (radians).", _REAL, np.tan, lambda b, x, dtype: lane_math.tan(b, x),
      _times(lambda b, x, y: b.add(b.mul(y, y), b.scalar(1, y)))),
     Unary("asin", "Inverse sine.", _REAL, np.arcsin, _math("asin"),
      lambda b, c, d: (b.div(d, _sqrt_one(b, c.inputs[0], -1, 1)),)),
@@ -525,7 +522,8 @@ _BINARY: tuple[Binary, ...] = (
      _floor_div, _none),
     Binary("mod", "x - floor_div(x, y) * y, with the sign of y; an integer modulo 0 is 0.", NUMBERS,
      np.mod, _mod, _grad_mod),
-    Binary("pow", "x to the power y.", _REAL, _pow_reference, _pow, _grad_pow),
+    Binary("pow", "x to the power y.", _REAL, _pow_reference,
+     lambda b, x, y, dtype: lane_math.pow(b, x, y), _grad_pow),
     Binary("maximum", "The larger; NaN if either is NaN.", NUMBERS, np.maximum,
      _op("arith.maximumf", "arith.maxsi", "arith.maxui"), _grad_extremum("greater")),
     Binary("minimum", "The smaller; NaN if either is NaN.", NUMBERS, np.minimum,

@@ -21,6 +21,9 @@ FUNCTIONS = {
     "log1p": (np.log1p, 1.0),
     "tanh": (np.tanh, 2.6),
     "erf": (ERF, 2.5),
+    "sin": (np.sin, 0.51),
+    "cos": (np.cos, 0.51),
+    "tan": (np.tan, 0.51),
     "sigmoid": (lambda x: np.where(x < 0, np.exp(x), 1) / (1 + np.exp(-np.abs(x))), 2.4),
 }
 
@@ -57,6 +60,35 @@ def test_accuracy(run, target, name):
     assert error.max() <= allowed, f"{error.max():.2f} ulp at {x[finite][error.argmax()]!r}"
     zero = expected == 0
     np.testing.assert_array_equal(np.signbit(actual[zero]), np.signbit(expected[zero]))
+
+
+def test_pow(run, target):
+    """Every special case, and numbers of all sizes, against float64."""
+    rng = np.random.default_rng(0)
+    edges = np.float32([0.0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 2.5, np.inf, -np.inf, np.nan,
+                        1e-45, -1e-45, 3.4e38, 16777215, 16777216, 33554433,
+                        0.99999994])  # fmt: skip
+    pairs = [np.stack(np.meshgrid(edges, edges), -1).reshape(-1, 2)]
+    bits = rng.integers(0, 2**32, (200000, 2), dtype=np.uint64).astype(np.uint32)
+    pairs.append(bits.view(np.float32))
+    base = np.exp2(rng.uniform(-126, 127, 200000))
+    exponent = rng.uniform(-149, 128, 200000) / np.log2(base)
+    pairs.append(np.stack([base, exponent], -1).astype(np.float32))
+    x, y = np.concatenate(pairs).T.copy()
+    access = Access(FLOAT32, (1,))
+    source = elementwise_kernel(
+        "k", target, (x.size,), [access, access], [access],
+        lambda b, xs: [lane_math.pow(b, *xs)],
+    )  # fmt: skip
+    (actual,) = run(source, target, [x, y], [(x.shape, np.float32)])
+    with np.errstate(all="ignore"):
+        exact = np.power(x.astype(np.float64), y.astype(np.float64))
+        expected = exact.astype(np.float32)
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(actual[~finite], expected[~finite])
+    error = np.abs(actual[finite] - exact[finite]) / np.spacing(np.abs(expected[finite]))
+    assert error.max() <= 0.51, f"{x[finite][error.argmax()]!r} {y[finite][error.argmax()]!r}"
+    np.testing.assert_array_equal(np.signbit(actual[finite]), np.signbit(expected[finite]))
 
 
 @pytest.mark.parametrize("name", ["exp", "erf", "tanh", "log1p"])

@@ -331,6 +331,16 @@ def _whole(region: Region, name: str, target: Target) -> KernelSource:
     return _in_order(made, buffers, region)
 
 
+def _only_op(region: Region) -> MgeOp:
+    """The one op of a region whose inputs and outputs are its operands and results, in order."""
+    if len(region.ops) != 1:
+        raise NotApplicable("more than one op")
+    (op,) = region.ops
+    if tuple(op.operands) != tuple(region.block.args) or region.yielded != tuple(op.results):
+        raise NotApplicable("an operand is used twice, or a result is not used")
+    return op
+
+
 _POOLINGS: dict[str, Callable[[Region], tuple[tuple[Size, ...], tuple[Size, ...]]]] = {
     "max_pool2d": lambda r: (r.input_dims[0], r.output_dims[0]),
     "max_pool2d_grad": lambda r: (r.input_dims[1], r.input_dims[0]),
@@ -343,8 +353,9 @@ _POOLINGS: dict[str, Callable[[Region], tuple[tuple[Size, ...], tuple[Size, ...]
 
 def _pooling(region: Region, name: str, target: Target) -> KernelSource:
     """A pooling op or the gradient of one."""
-    op, kind = region.ops[0], region.ops[0].name.removeprefix("mge.")
-    if len(region.ops) != 1 or kind not in _POOLINGS:
+    op = _only_op(region)
+    kind = op.name.removeprefix("mge.")
+    if kind not in _POOLINGS:
         raise NotApplicable("no pooling")
     image, windows = _POOLINGS[kind](region)
     geometry: dict[str, Any] = dict(op.attrs)
@@ -363,9 +374,7 @@ def _pooling(region: Region, name: str, target: Target) -> KernelSource:
 
 def _movement(region: Region, name: str, target: Target) -> KernelSource:
     """An op that moves data."""
-    if len(region.ops) != 1:
-        raise NotApplicable("more than one op")
-    (op,) = region.ops
+    op = _only_op(region)
     attrs: dict[str, Any] = dict(op.attrs)
     if "mge.runtime_attrs" in op.attributes:  # after the sizes, in the order of the op
         sizes = [d for dims in (*region.input_dims, *region.output_dims) for d in dims]
@@ -377,8 +386,6 @@ def _movement(region: Region, name: str, target: Target) -> KernelSource:
             attrs[key] = refs if several else refs[0]
             position += count
     dtypes = tuple(s.dtype for s in (*region.inputs, *region.outputs))
-    if op.name == "mge.concat" and len(region.inputs) != len(op.operands):
-        raise NotApplicable("an operand is used twice")
     call = Call(
         op.name.removeprefix("mge."),
         region.input_dims,

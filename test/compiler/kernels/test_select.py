@@ -11,6 +11,7 @@ import pytest
 from mgec.compiler.api import compile_graph
 from mgec.compiler.eager import eager_kernel
 from mgec.compiler.graph_module import GraphModule
+from mgec.compiler.interpret import run_module
 from mgec.compiler.kernels.select import select_kernel
 from mgec.compiler.loading import parse_graph
 from mgec.compiler.pipeline import run_phases
@@ -99,6 +100,44 @@ def test_layer_norm_with_one_tensor_for_weight_and_bias(build: Any) -> None:
     centered = x - x.mean(1, keepdims=True, dtype=np.float64)
     expected = centered / np.sqrt((centered**2).mean(1, keepdims=True) + 1e-5) * v + v
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+
+
+ONE_VALUE: dict[str, tuple[Any, tuple[int, ...], str]] = {
+    "take": (lambda b, x: b.take(x, x), (3,), "int32"),
+    "gather": (lambda b, x: b.gather(x, x, axis=1), (3, 3), "int32"),
+    "scatter": (lambda b, x: b.scatter(x, x, x, axis=0), (3,), "int32"),
+    "matmul": (lambda b, x: b.matmul(x, x, transpose_rhs=True), (3, 5), "float32"),
+    "concat": (lambda b, x: b.concat(x, x, x, axis=0), (3, 5), "float32"),
+    "layer_norm": (lambda b, x: b.layer_norm(x, x, x), (7,), "float32"),
+    "conv2d": (lambda b, x: b.conv2d(x, x), (2, 2, 3, 3), "float32"),
+    "conv2d_dgrad": (
+        lambda b, x: b.conv2d_dgrad(x, x, input_size=(1, 1)), (2, 2, 1, 1), "float32",
+    ),
+    "conv2d_wgrad": (
+        lambda b, x: b.conv2d_wgrad(x, x, kernel_size=(1, 1)), (2, 2, 1, 1), "float32",
+    ),
+    "max_pool2d_grad": (
+        lambda b, x: b.max_pool2d_grad(x, x, x, kernel=(1, 1), stride=(1, 1)),
+        (1, 2, 3, 3), "float32",
+    ),
+    "max_pool2d_pick": (
+        lambda b, x: b.max_pool2d_pick(x, x, x, kernel=(1, 1), stride=(1, 1)),
+        (1, 2, 3, 3), "float32",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ONE_VALUE)
+def test_one_value_for_every_operand(build: Any, case: str) -> None:
+    body, shape, dtype = ONE_VALUE[case]
+    graph = build(body, (shape, dtype))
+    rng = np.random.default_rng(0)
+    size = int(np.prod(shape))
+    x = (rng.permutation(size) % 3).astype(dtype).reshape(shape)
+    x = x if dtype == "int32" else x + np.float32(0.5)
+    expected = run_module(graph.clone().module, [x])
+    for actual, wanted in zip(compile_graph(graph).load()(x), expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_operands_in_any_order() -> None:

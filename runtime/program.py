@@ -424,7 +424,7 @@ class BoundProgram:
             io_addresses: As in `run`.
 
         Returns:
-            Wall seconds of each step, waiting for its slowest thread included.
+            Wall seconds of each step, waiting for its last unit included.
 
         Raises:
             ArgumentError: When the number of addresses is wrong.

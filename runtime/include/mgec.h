@@ -55,7 +55,8 @@ MGEC_API uint32_t mgec_abi_version(void);
 /* ---- Kernels ------------------------------------------------------------------------------------------ */
 
 /* Processes the units [begin, end). What a unit is, only the kernel knows; units may run in any order and on any
- * thread, and must not depend on each other. `dims` holds run-time sizes and parameters and may be NULL. */
+ * thread, a thread may be given several ranges of a step, and units must not depend on each other.
+ * `dims` holds run-time sizes and parameters and may be NULL. */
 typedef void (*mgec_kernel_fn)(void *const *buffers, const int64_t *dims, int64_t begin, int64_t end);
 
 /* ---- Pool --------------------------------------------------------------------------------------------- */
@@ -69,8 +70,10 @@ typedef struct mgec_pool mgec_pool;
 /* How long a worker of the shared pool looks for work before it sleeps. */
 #define MGEC_POOL_SPIN_NANOSECONDS 200000
 
-/* Makes a pool of `threads` threads, the caller's included: threads - 1 workers start. A worker without work spins for
- * about `spin_nanoseconds`, then sleeps. After a fork, the child's first parallel region starts the workers anew. */
+/* Makes a pool of `threads` threads, the caller's included: threads - 1 workers start. Workers take parts of the work as
+ * they come to run: the caller never waits for a worker that has taken nothing, and for some time uses none after one
+ * was taken off its CPU in the middle of its part. A worker without work spins for about `spin_nanoseconds`, then
+ * sleeps. After a fork, the child's first parallel step starts the workers anew. */
 MGEC_API mgec_status mgec_pool_create(int32_t threads, int64_t spin_nanoseconds, uint32_t flags, mgec_pool **pool);
 
 /* Stops the workers and frees the pool, which must be idle. NULL is allowed; the shared pool is refused. */
@@ -82,7 +85,7 @@ MGEC_API mgec_status mgec_pool_shared(int32_t threads, mgec_pool **pool);
 /* The number of threads that the pool has now. */
 MGEC_API mgec_status mgec_pool_threads(const mgec_pool *pool, int32_t *threads);
 
-/* Runs one kernel over [0, units), split evenly over at most `threads` threads (0: all that the pool has).
+/* Runs one kernel over [0, units), split over at most `threads` threads (0: all that the pool has).
  * With pool NULL, or while the pool serves another caller, the calling thread does all of it. */
 MGEC_API mgec_status mgec_parallel_kernel(mgec_pool *pool, int32_t threads, mgec_kernel_fn fn, void *const *buffers,
                                           const int64_t *dims, int64_t units);
@@ -107,7 +110,7 @@ typedef struct mgec_slot {
 /* The whole step runs on the calling thread. */
 #define MGEC_STEP_SERIAL 1u
 
-/* One kernel call. Steps run in order; a step begins when the one before has ended on all threads. */
+/* Kernel calls for all units of a step. Steps run in order; a step begins when all units of the one before are done. */
 typedef struct mgec_step {
   uint32_t kernel; /* index into the program's kernels */
   uint32_t flags;
@@ -152,7 +155,7 @@ MGEC_API mgec_status mgec_context_destroy(mgec_context *context);
 /* Runs the whole program once. `io` holds the inputs' addresses, then the outputs'; num_io must be the program's. */
 MGEC_API mgec_status mgec_run(mgec_context *context, void *const *io, uint32_t num_io);
 
-/* The same; step_seconds[i] becomes the wall time of step i, waiting for the slowest thread included. */
+/* The same; step_seconds[i] becomes the wall time of step i, waiting for the last unit included. */
 MGEC_API mgec_status mgec_run_timed(mgec_context *context, void *const *io, uint32_t num_io, double *step_seconds);
 
 /* Runs again and again, at least once, until seconds_budget is spent or max_samples are taken; samples[i] becomes the

@@ -35,46 +35,47 @@
 /* Wall clock in nanoseconds that never goes back. */
 int64_t mgec_now(void);
 
-/* ---- event.c: a counter that threads wait on ---------------------------------------------------------- */
+/* Tells the CPU that this thread spins. */
+static inline void mgec_relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb" ::: "memory"); /* `yield` is a no-op on most cores; isb waits about as long as pause */
+#endif
+}
 
-typedef struct mgec_spin {
-  int64_t nanoseconds; /* how long to spin before sleeping */
-  atomic_uint yield_every; /* spins between two looks at the clock, each with a sched_yield */
-} mgec_spin;
+/* ---- sleep.c: a bed, for one thread -------------------------------------------------------------------- */
 
-typedef struct mgec_event {
-  _Alignas(64) atomic_uint value;
-  atomic_uint sleepers;
+typedef struct mgec_bed {
+  _Alignas(64) atomic_uint asleep;
 #if !defined(__linux__)
   pthread_mutex_t mutex;
   pthread_cond_t changed;
 #endif
-} mgec_event;
+} mgec_bed;
 
-void mgec_event_init(mgec_event *event);
+void mgec_bed_init(mgec_bed *bed);
 
-/* Returns when the value is no longer `seen`. */
-void mgec_event_wait(mgec_event *event, unsigned seen, mgec_spin *spin);
-
-/* Adds one and wakes who sleeps. */
-void mgec_event_advance(mgec_event *event);
-
-/* The two halves of `advance`, for many events at once: post each, one seq_cst fence, wake each.
- * Only for events with a single poster. */
-void mgec_event_post(mgec_event *event);
-void mgec_event_wake(mgec_event *event);
+/* How to sleep without missing the reason to wake: lie down, look once more whether there is a reason, then either
+ * get up or sleep. Who gives the reason does so before `mgec_bed_wake`, both in sequentially consistent order. */
+void mgec_bed_lie_down(mgec_bed *bed);
+void mgec_bed_get_up(mgec_bed *bed);
+void mgec_bed_sleep(mgec_bed *bed); /* returns after a wake that came after lying down */
+void mgec_bed_wake(mgec_bed *bed);  /* costs a system call only if somebody lies there */
 
 /* ---- pool.c ------------------------------------------------------------------------------------------- */
 
-/* What every thread of a region runs; `thread` is 0 for the caller. */
-typedef void (*mgec_job_fn)(void *arg, int32_t thread, int32_t width);
+/* Does the units [begin, end) of `item`; `thread` is 0 for the caller. Calls with the same `thread` never overlap. */
+typedef void (*mgec_job_fn)(void *arg, const void *item, int32_t thread, int64_t begin, int64_t end);
 
-/* Runs job(arg, t, width) on `width` <= `threads` threads and returns when all have ended. The width is 1 when the pool
- * is NULL or serves somebody else. */
-void mgec_pool_region(mgec_pool *pool, int32_t threads, mgec_job_fn job, void *arg);
+/* Takes the pool for this thread. Returns how many of its threads may help, at most `threads`, the caller included; 1
+ * when the pool is NULL or serves somebody else: then it was not taken. */
+int32_t mgec_pool_take(mgec_pool *pool, int32_t threads);
+void mgec_pool_give_back(mgec_pool *pool);
 
-/* Inside a job of width > 1: returns when all threads of the region have arrived. */
-void mgec_pool_barrier(mgec_pool *pool);
+/* Runs the job over [0, units) on the caller and on those of the `width` threads that come in time; returns when all
+ * units are done. The pool is taken, and 1 < width <= what `mgec_pool_take` said. */
+void mgec_pool_run(mgec_pool *pool, int32_t width, mgec_job_fn job, void *arg, const void *item, int64_t units);
 
 /* First unit of share `share` when `units` are split evenly into `shares`: units * share / shares, without overflow. */
 static inline int64_t mgec_share_begin(int64_t units, int32_t share, int32_t shares) {

@@ -12,7 +12,6 @@ typedef struct step {
   int64_t units;
   uint32_t first_slot;
   bool serial;
-  bool barrier; /* the next step must wait for this one on other threads */
 } step;
 
 struct mgec_program {
@@ -34,9 +33,22 @@ struct mgec_context {
   char *arena;
   char *scratch;
   uint64_t scratch_stride;
-  void **tables; /* one pointer table per thread */
+  char *tables; /* one `table` per thread */
   uint64_t table_stride;
+  /* The run. */
+  uint64_t run; /* its number */
+  void *const *io;
 };
+
+/* The pointers of all slots for one thread. */
+typedef struct table {
+  uint64_t run; /* whose inputs and outputs it holds */
+  void *pointers[];
+} table;
+
+static table *table_of(const mgec_context *context, int32_t thread) {
+  return (table *)(context->tables + context->table_stride * (uint64_t)thread);
+}
 
 static uint64_t align_up(uint64_t bytes) { return (bytes + MGEC_ALIGNMENT - 1) / MGEC_ALIGNMENT * MGEC_ALIGNMENT; }
 
@@ -128,8 +140,6 @@ mgec_status mgec_program_create(const mgec_program_desc *desc, mgec_program **ou
     target->first_slot = source->first_slot;
     target->serial = (source->flags & MGEC_STEP_SERIAL) || source->units <= 1;
     program->parallel |= !target->serial;
-    /* Two serial steps in a row run on the same thread, and the end of the region waits for all threads anyway. */
-    if (i > 0) target[-1].barrier = !(target[-1].serial && target->serial);
   }
   *out = program;
   return NULL;
@@ -144,7 +154,9 @@ mgec_status mgec_program_destroy(mgec_program *program) {
 
 static void fill_table(const mgec_context *context, int32_t thread) {
   const mgec_program *program = context->program;
-  void **table = context->tables + context->table_stride * (uint64_t)thread;
+  table *target = table_of(context, thread);
+  target->run = 0;
+  void **table = target->pointers;
   for (uint32_t i = 0; i < program->desc.num_slots; i++) {
     const mgec_slot *slot = &program->slots[i];
     switch (slot->kind) {
@@ -171,12 +183,12 @@ mgec_status mgec_context_create(mgec_program *program, mgec_pool *pool, int32_t 
   context->threads = pool && program->parallel ? threads : 1;
   context->scratch_stride = align_up(program->desc.scratch_bytes);
   /* Tables of different threads share no cache line. */
-  context->table_stride = align_up((uint64_t)program->desc.num_slots * sizeof(void *)) / sizeof(void *);
+  context->table_stride = align_up(sizeof(table) + (uint64_t)program->desc.num_slots * sizeof(void *));
 
   uint64_t count = (uint64_t)context->threads;
   mgec_status status = mgec_alloc(program->desc.arena_bytes, (void **)&context->arena);
   if (!status) status = mgec_alloc(context->scratch_stride * count, (void **)&context->scratch);
-  if (!status) status = mgec_alloc(context->table_stride * count * sizeof(void *), (void **)&context->tables);
+  if (!status) status = mgec_alloc(context->table_stride * count, (void **)&context->tables);
   if (status) {
     mgec_context_destroy(context);
     return status;
@@ -199,41 +211,41 @@ mgec_status mgec_context_destroy(mgec_context *context) {
 
 /* ---- Run ---------------------------------------------------------------------------------------------- */
 
-typedef struct run {
-  mgec_context *context;
-  void *const *io;
-  double *step_seconds; /* or NULL */
-} run;
-
-/* What each thread of the region does: its share of every step. */
-static void walk(void *arg, int32_t thread, int32_t width) {
-  const run *self = arg;
-  mgec_context *context = self->context;
-  const mgec_program *program = context->program;
-  void **table = context->tables + context->table_stride * (uint64_t)thread;
-  for (uint32_t i = 0; i < program->num_io_slots; i++) {
-    const mgec_slot *slot = &program->slots[program->io_slots[i]];
-    table[program->io_slots[i]] = (char *)self->io[slot->index] + slot->offset;
+/* Part of a step, on any thread. */
+static void run_units(void *arg, const void *item, int32_t thread, int64_t begin, int64_t end) {
+  const mgec_context *context = arg;
+  const step *step = item;
+  table *table = table_of(context, thread);
+  if (table->run != context->run) { /* the thread's first part of this run */
+    const mgec_program *program = context->program;
+    for (uint32_t i = 0; i < program->num_io_slots; i++) {
+      const mgec_slot *slot = &program->slots[program->io_slots[i]];
+      table->pointers[program->io_slots[i]] = (char *)context->io[slot->index] + slot->offset;
+    }
+    table->run = context->run;
   }
+  step->fn(table->pointers + step->first_slot, step->dims, begin, end);
+}
 
-  double *step_seconds = thread == 0 ? self->step_seconds : NULL;
+static void run_steps(mgec_context *context, void *const *io, double *step_seconds) {
+  const mgec_program *program = context->program;
+  context->run++;
+  context->io = io;
+  int32_t width = mgec_pool_take(context->pool, context->threads);
   int64_t before = step_seconds ? mgec_now() : 0;
   for (uint32_t i = 0; i < program->desc.num_steps; i++) {
     const step *step = &program->steps[i];
-    int64_t begin = 0;
-    int64_t end = thread == 0 ? step->units : 0;
-    if (!step->serial) {
-      begin = mgec_share_begin(step->units, thread, width);
-      end = mgec_share_begin(step->units, thread + 1, width);
-    }
-    if (begin < end) step->fn(table + step->first_slot, step->dims, begin, end);
-    if (width > 1 && step->barrier) mgec_pool_barrier(context->pool);
+    if (width > 1 && !step->serial)
+      mgec_pool_run(context->pool, width, run_units, context, step, step->units);
+    else if (step->units > 0)
+      run_units(context, step, 0, 0, step->units);
     if (step_seconds) {
       int64_t now = mgec_now();
       step_seconds[i] = (double)(now - before) * 1e-9;
       before = now;
     }
   }
+  if (width > 1) mgec_pool_give_back(context->pool);
 }
 
 /* Takes the context for this thread, or says why not. */
@@ -252,8 +264,7 @@ static void end_run(mgec_context *context) {
 
 mgec_status mgec_run_timed(mgec_context *context, void *const *io, uint32_t num_io, double *step_seconds) {
   RETURN_IF_FAILED(begin_run(context, io, num_io));
-  run self = {context, io, step_seconds};
-  mgec_pool_region(context->pool, context->threads, walk, &self);
+  run_steps(context, io, step_seconds);
   end_run(context);
   return NULL;
 }
@@ -267,11 +278,10 @@ mgec_status mgec_bench(mgec_context *context, void *const *io, uint32_t num_io, 
   CHECK(samples && num_samples && max_samples >= 1, "bench: no room for samples");
   *num_samples = 0;
   RETURN_IF_FAILED(begin_run(context, io, num_io));
-  run self = {context, io, NULL};
   int64_t begin = mgec_now();
   int64_t count = 0;
   for (int64_t before = begin, now; count < max_samples; before = now) {
-    mgec_pool_region(context->pool, context->threads, walk, &self);
+    run_steps(context, io, NULL);
     now = mgec_now();
     samples[count++] = (double)(now - before) * 1e-9;
     if ((double)(now - begin) * 1e-9 >= seconds_budget) break;

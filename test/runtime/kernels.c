@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
+#include <time.h>
 
 #define KERNEL(name) void name(void *const *buffers, const int64_t *dims, int64_t begin, int64_t end)
 
@@ -49,6 +50,16 @@ KERNEL(record) {
   rows[3 * begin] = begin;
   rows[3 * begin + 1] = end;
   rows[3 * begin + 2] = (int64_t)pthread_self();
+}
+
+/* Stores the thread of each unit, which takes a millisecond. */
+KERNEL(nap) {
+  (void)dims;
+  int64_t *threads = buffers[0];
+  for (int64_t unit = begin; unit < end; unit++) {
+    threads[unit] = (int64_t)pthread_self();
+    nanosleep(&(struct timespec){0, 1000000}, NULL);
+  }
 }
 
 /* Busy for a while: dims[0] iterations per unit. */

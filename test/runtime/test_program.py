@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -83,13 +85,87 @@ def test_every_unit_runs_once(kernel: Kernels, threads: int, units: int) -> None
 
 
 @pytest.mark.parametrize("threads", [2, 4])
-def test_shares_are_even_and_on_distinct_threads(kernel: Kernels, threads: int) -> None:
-    units = 10
-    rows = np.zeros((units, 3), np.int64)
-    native.call_kernel(kernel("record"), [rows.ctypes.data], [], units, threads)
-    shares = [(int(begin), int(end)) for begin, end, thread in rows if thread]
-    assert shares == [(units * t // threads, units * (t + 1) // threads) for t in range(threads)]
-    assert len({thread for *_, thread in rows.tolist() if thread}) == threads
+@pytest.mark.parametrize("units", [3, 10, 37, 1001])
+def test_ranges_cover_the_units_in_few_calls(kernel: Kernels, threads: int, units: int) -> None:
+    for _ in range(20):
+        rows = np.zeros((units, 3), np.int64)
+        native.call_kernel(kernel("record"), [rows.ctypes.data], [], units, threads)
+        ranges = [(begin, end) for begin, end, thread in rows.tolist() if thread]
+        assert [begin for begin, _ in ranges] == [0, *(end for _, end in ranges[:-1])]
+        assert ranges[-1][1] == units
+        assert len(ranges) <= 4 * threads
+        assert len({thread for *_, thread in rows.tolist() if thread}) <= threads
+
+
+def threads_used(kernel: Kernels, threads: int) -> set[int]:
+    """The most threads that took part in a step; no step is sure to have several."""
+    used: set[int] = set()
+    deadline = time.monotonic() + 20
+    while len(used) < threads and time.monotonic() < deadline:
+        units = np.zeros(24, np.int64)
+        native.call_kernel(kernel("nap"), [units.ctypes.data], [], len(units), threads)
+        used = max(used, set(units.tolist()), key=len)
+    return used
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_all_threads_take_part(kernel: Kernels, threads: int) -> None:
+    used = threads_used(kernel, threads)
+    assert len(used) == threads
+    assert threading.get_ident() in used
+
+
+def test_no_more_threads_than_the_run_may_use(kernel: Kernels) -> None:
+    native.shared_pool(4)
+    for threads in (4, 2, 4, 2, 3, 1):
+        for _ in range(3):
+            units = np.zeros(24, np.int64)
+            native.call_kernel(kernel("nap"), [units.ctypes.data], [], len(units), threads)
+            assert len(set(units.tolist())) <= threads
+
+
+@pytest.fixture
+def busy_cpus() -> Iterator[None]:
+    """Another process that wants all of each CPU, for at most 10 seconds."""
+    loop = "import time; end = time.monotonic() + 10\nwhile time.monotonic() < end: pass"
+    hogs = [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+
+
+def test_results_do_not_depend_on_who_runs_when(kernel: Kernels, busy_cpus: None) -> None:
+    """Four threads on CPUs that others use: workers come late, in the middle, or not at all."""
+    rng = np.random.default_rng(7)
+    deadline = time.monotonic() + 2
+    runs = 0
+    while time.monotonic() < deadline:
+        n = int(rng.integers(1, 40 if rng.random() < 0.5 else 4000))
+        nbytes, room = n * 4, (n * 4 + 63) // 64 * 64
+        a, b = Slot.arena(0, nbytes), Slot.arena(room, nbytes)
+        x_slot, out = Slot.io(0, nbytes), Slot.io(1, nbytes)
+        serial = (rng.random(5) < 0.2).tolist()
+        steps = (
+            Step(0, n, (x_slot, x_slot, a), serial=serial[0]),
+            Step(1, n, (a, b), (n,), serial=serial[1]),
+            Step(0, n, (b, x_slot, a), serial=serial[2]),
+            Step(1, n, (a, b), (n,), serial=serial[3]),
+            Step(0, n, (b, x_slot, out), serial=serial[4]),
+        )
+        bound = Program(steps, num_kernels=2, num_io=2, arena_bytes=2 * room).bind(
+            [kernel("scale_add"), kernel("reverse")], threads=int(rng.integers(2, 5))
+        )
+        for _ in range(20):
+            x = rng.integers(-1000, 1000, n).astype(np.float32)
+            y = np.full(n, np.nan, np.float32)
+            bound.run([x.ctypes.data, y.ctypes.data])
+            expected = 2 * (2 * (3 * x)[::-1] + x)[::-1] + x
+            np.testing.assert_array_equal(y, expected)
+            runs += 1
+    assert runs > 0
 
 
 def test_serial_step_stays_on_the_caller(kernel: Kernels) -> None:
@@ -136,9 +212,7 @@ def test_child_of_a_fork_runs_in_parallel_again(sample: Sample, kernel: Kernels)
             status = 1
             try:
                 x, y, _ = run_sample(sample, bound, 5)
-                rows = np.zeros((8, 3), np.int64)
-                native.call_kernel(kernel("record"), [rows.ctypes.data], [], 8, 2)
-                threads = {thread for *_, thread in rows.tolist() if thread}
+                threads = threads_used(kernel, 2)
                 status = 0 if np.array_equal(y, sample.expected(x)[0]) and len(threads) == 2 else 2
             finally:
                 os._exit(status)

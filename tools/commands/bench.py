@@ -48,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
         "target": model.target.name,
         "threads": model.threads,
         "runs": len(timing.seconds),
-        "min_ms": round(timing.minimum * 1e3, 6),
-        "median_ms": round(timing.median * 1e3, 6),
-        "p99_ms": round(timing.percentile(99) * 1e3, 6),
+        "min_ms": round(timing.minimum * 1e3, 9),
+        "median_ms": round(timing.median * 1e3, 9),
+        "p99_ms": round(timing.percentile(99) * 1e3, 9),
         "gflops": round(flops / timing.median / 1e9, 3) if flops and timing.median else None,
         "peak_rss_mb": peak_rss_mb(),
     }
@@ -62,13 +62,26 @@ def run(arguments: argparse.Namespace) -> int:
     threads, runs = _model.counted(model.threads, "thread"), _model.counted(row["runs"], "run")
     sys.stdout.write(
         f"{model.name} on {model.target.name}, {threads}, {runs}\n"
-        f"  median    {row['median_ms']:.4f} ms\n"
-        f"  min       {row['min_ms']:.4f} ms\n"
-        f"  99%       {row['p99_ms']:.4f} ms\n"
+        f"  median    {duration(timing.median)}\n"
+        f"  min       {duration(timing.minimum)}\n"
+        f"  99%       {duration(timing.percentile(99))}\n"
         f"  GFLOP/s   {speed}\n"
         f"  peak RSS  {memory}\n"
     )
     return 0
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text of four digits, in the largest unit of s, ms, us and ns that gives 1 or more.
+
+    >>> duration(0.0042), duration(1.0625e-5), duration(9e-8)
+    ('4.200 ms', '10.62 us', '90.00 ns')
+    """
+    scales = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+    unit = next((unit for unit in scales if seconds * scales[unit] >= 0.99995), "ns")
+    value = seconds * scales[unit]
+    decimals = 3 if value < 9.9995 else 2 if value < 99.995 else 1
+    return f"{value:.{decimals}f} {unit}"
 
 
 def flops_of(info: Any) -> int:

@@ -17,7 +17,8 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import IO, TYPE_CHECKING, ClassVar, cast
+from importlib.metadata import version
+from typing import IO, TYPE_CHECKING, cast
 
 from xdsl.utils.exceptions import (
     ArgSpecParseError,
@@ -60,8 +61,6 @@ class OptMain(xDSLOptMain):
     Args:
         args: as on the command line, without the program's name; None takes sys.argv.
     """
-
-    version_format: ClassVar[str] = f"mgec-opt {__version__} (xdsl {{xdsl_version}})"
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         names = set(all_passes())
@@ -155,7 +154,8 @@ class OptMain(xDSLOptMain):
         """
         expected: list[str] = []
         if chunk.seekable():
-            text = chunk.read().decode(errors="replace")
+            data: bytes | str = chunk.read()  # text with xDSL 0.73
+            text = data if isinstance(data, str) else data.decode(errors="replace")
             chunk.seek(0)
             check_strings(text, self.get_input_name())
             if self.args.verify_diagnostics:
@@ -218,6 +218,9 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 for an error in the input or a pass, 2 for a wrong option.
     """
+    if "--version" in (sys.argv[1:] if args is None else args):
+        sys.stdout.write(f"mgec-opt {__version__} (xdsl {version('xdsl')})\n")
+        return 0
     try:
         OptMain(args).run()
     except SystemExit as error:  # argparse: 2 with its message printed, 0 for --help

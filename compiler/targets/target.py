@@ -51,7 +51,8 @@ class Target:
     @property
     def key(self) -> str:
         """What distinguishes code for this target, for caches."""
-        return f"{self.triple}/{self.cpu}/{self.features}/{self.vector_bytes}"
+        caches = f"{self.l1_bytes}/{self.l2_bytes}"  # they decide tile sizes
+        return f"{self.triple}/{self.cpu}/{self.features}/{self.vector_bytes}/{caches}"
 
 
 _LINUX = "x86_64-unknown-linux-gnu"

@@ -304,7 +304,7 @@ class _Flat:
             key.append((dict, tuple(value)))
             return {k: self._flatten(v, key) for k, v in value.items()}
         if isinstance(value, _PLAIN):
-            key.append((type(value), value))
+            key.append(_identity(value))
         else:
             self._keep.append(value)
             key.append(id(value))
@@ -383,6 +383,8 @@ class _Guard:
 def _identity(value: Any) -> Any:
     """What must not change about a Python value: plain values count, objects are looked at."""
     kind = value.__class__
+    if kind is float:
+        return repr(value)  # 0.0 and -0.0 are equal; NaN is not
     return (kind, value) if kind in _PLAIN_SET or isinstance(value, _PLAIN) else id(value)
 
 

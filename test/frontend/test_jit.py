@@ -308,3 +308,15 @@ def test_size_zero() -> None:
 
     assert f(mge.tensor(np.zeros((0, 3), np.float32))).shape == (0,)
     np.testing.assert_array_equal(f(mge.tensor(np.zeros((3, 0), np.float32))).numpy(), np.zeros(3))
+
+
+def test_signed_zeros_are_different_values() -> None:
+    x = mge.tensor(np.zeros(1, np.float32))
+    padded = [F.pad(x, ((1, 0),), constant_value=v).numpy() for v in (0.0, -0.0)]
+    assert [bool(np.signbit(p[0])) for p in padded] == [False, True]
+
+    @trace(symbolic=True)
+    def f(x: mge.Tensor, value: float) -> mge.Tensor:
+        return F.pad(x, ((1, 0),), constant_value=value)
+
+    assert [bool(np.signbit(f(x, v).numpy()[0])) for v in (0.0, -0.0)] == [False, True]

@@ -6,13 +6,13 @@
  * the share still has: few kernel calls, and a fine end. A step has ended when all claimed chunks are done; a worker
  * that the system did not run in the meantime finds nothing left, and takes part in a later step.
  *
- * The word of a share holds the number of its chunks that nobody has claimed, and how many threads may claim. Who claims
- * by compare-and-swap owns a chunk of the step that is then current, even if the word was read in an earlier one, and
- * this step cannot end before the chunk is done. So what describes the step is read after the claim only.
+ * The word of a share holds the number of its chunks that nobody has claimed, and how many threads may claim. Who
+ * claims by compare-and-swap owns a chunk of the step that is then current, even if the word was read in an earlier one,
+ * and this step cannot end before the chunk is done. So what describes the step is read after the claim only.
  *
  * What remains is a worker that the system takes off its CPU in the middle of a chunk: the caller has to wait, often
- * for a whole time slice. When that happens, the CPUs have other things to do, and the pool works alone for a
- * multiple of the time lost.
+ * for a whole time slice. When that costs more than the workers have saved since the last time, the CPUs have other
+ * things to do, and the caller works alone for a multiple of the time lost.
  *
  * One caller has the pool at a time. Who finds it taken works alone instead of waiting, so nothing can deadlock.
  *
@@ -30,16 +30,20 @@
 #define CHUNKS 8
 
 /* Spins between two looks at the clock. */
-#define SPINS 1024
+#define SPINS 256
 #define SPINS_CROWDED 32 /* when there are more threads than CPUs */
 
-/* A wait counts as lost when it is longer than this and than STALL_FACTOR times the caller's own part of the step; a
- * worker that runs waits at most for half a share. Then the caller works alone for ALONE_FACTOR times as long, so that
- * lost waits cost at most 1 / ALONE_FACTOR. */
-#define STALL_NANOSECONDS 100000
+/* A wait counts as lost when it is longer than this and than STALL_FACTOR times the caller's own part of the step; it
+ * takes a worker that runs at most half a share to end. */
+#define STALL_NANOSECONDS 50000
 #define STALL_FACTOR 2
+
+/* After a loss the caller works alone for this many times as long. */
 #define ALONE_FACTOR 16
 #define ALONE_NANOSECONDS 1000000000 /* at most */
+
+/* The workers move to other CPUs at most this often. */
+#define PLACE_NANOSECONDS 10000000
 
 /* One thread's part of the step, in one cache line: whoever claims a chunk finds here what to do. */
 typedef struct mgec_share {
@@ -66,12 +70,17 @@ struct mgec_pool {
   atomic_uint yield_every; /* spins between two looks at the clock, each with a sched_yield */
   atomic_bool stopping;
   bool pin;
+  bool apart; /* each worker is pinned to a CPU of its own */
   bool shared;
   int64_t spin_nanoseconds;
   mgec_bed caller;
   /* For who has the pool. */
   unsigned target;     /* what `done` is when the step has ended */
+  int64_t together_since; /* when the workers were first asked since the pool was taken; 0: not yet */
+  int64_t together;    /* nanoseconds with workers since the last loss, up to the last run */
   int64_t alone_until; /* the time */
+  int64_t place_again; /* not before this time */
+  int caller_cpu;      /* where the caller was when no worker had that CPU; or -1 */
   /* Chunks that workers have done since the pool was made. */
   _Alignas(64) atomic_uint done;
   mgec_worker *workers[MGEC_MAX_THREADS]; /* [0] is NULL: the caller */
@@ -98,6 +107,8 @@ static void place_workers(mgec_pool *pool) {
   int32_t threads = atomic_load(&pool->threads);
   int32_t cpus = CPU_COUNT(&allowed);
   atomic_store_explicit(&pool->yield_every, threads <= cpus ? SPINS : SPINS_CROWDED, memory_order_relaxed);
+  pool->caller_cpu = -1;
+  pool->apart = pool->pin && threads <= cpus;
   if (!pool->pin) return;
   int cpu = sched_getcpu(); /* the caller's: the search starts behind it */
   if (cpu < 0) return;
@@ -118,20 +129,27 @@ static void place_workers(mgec_pool *pool) {
 #endif
 }
 
-/* Moves the workers away when the system has moved the caller to the CPU of one of them. */
-static void keep_off_caller(mgec_pool *pool, int32_t width) {
+/* Moves the workers away when the system has moved the caller to the CPU of one of them: that worker would not come to
+ * run, for the caller does not sleep. */
+static void keep_off_caller(mgec_pool *pool) {
 #if defined(__linux__)
-  cpu_set_t allowed;
-  if (!pool->pin || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
-  if (CPU_COUNT(&allowed) < atomic_load(&pool->threads)) return; /* this caller is bound; others may not be */
   int cpu = sched_getcpu();
-  for (int32_t thread = 1; thread < width; thread++) {
-    if (pool->workers[thread]->cpu != cpu) continue;
+  if (cpu == pool->caller_cpu || !pool->pin) return;
+  int32_t threads = atomic_load_explicit(&pool->threads, memory_order_relaxed);
+  bool taken = false;
+  for (int32_t thread = 1; thread < threads; thread++) taken |= pool->workers[thread]->cpu == cpu;
+  if (taken) {
+    int64_t now = mgec_now();
+    if (now < pool->place_again) return; /* callers on several CPUs, or one that wanders */
+    pool->place_again = now + PLACE_NANOSECONDS;
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    if (CPU_COUNT(&allowed) < threads) return; /* this caller is bound; others may not be */
     place_workers(pool);
-    return;
   }
+  pool->caller_cpu = cpu;
 #else
-  (void)pool, (void)width;
+  (void)pool;
 #endif
 }
 
@@ -184,6 +202,17 @@ static void help(mgec_pool *pool, int32_t thread) {
   }
 }
 
+/* Decides what follows from a wait that ended now. `width` threads are taken to save half of what they can save. */
+static void count_loss(mgec_pool *pool, int32_t width, int64_t waited, int64_t now) {
+  int64_t together = pool->together + (now - waited - pool->together_since);
+  int64_t lost = waited - together * (width - 1) / 2;
+  pool->together = 0;
+  pool->together_since = now;
+  if (lost <= 0) return;
+  pool->together_since = 0;
+  pool->alone_until = now + (lost < ALONE_NANOSECONDS / ALONE_FACTOR ? lost * ALONE_FACTOR : ALONE_NANOSECONDS);
+}
+
 /* Returns when all claimed chunks are done. The caller began the step at `began`. */
 static void await_workers(mgec_pool *pool, int32_t width, int64_t began) {
   int64_t first = 0, last = 0, waited = 0;
@@ -192,10 +221,10 @@ static void await_workers(mgec_pool *pool, int32_t width, int64_t began) {
     if (spins % atomic_load_explicit(&pool->yield_every, memory_order_relaxed) != 0) continue;
     int64_t now = mgec_now();
     if (first == 0) first = last = now;
-    if (now - last < STALL_NANOSECONDS) waited += now - last; /* else it was the caller that did not run */
+    if (now - last < STALL_NANOSECONDS / 2) waited += now - last; /* else it was the caller that did not run */
     last = now;
-    if (waited < pool->spin_nanoseconds) {
-      sched_yield();
+    if (now - first < pool->spin_nanoseconds) {
+      if (!pool->apart) sched_yield(); /* the worker may wait for this CPU */
       continue;
     }
     mgec_bed_lie_down(&pool->caller);
@@ -207,10 +236,7 @@ static void await_workers(mgec_pool *pool, int32_t width, int64_t began) {
       waited += last - now;
     }
   }
-  if (waited <= STALL_NANOSECONDS || waited <= STALL_FACTOR * (first - began)) return;
-  int64_t alone = waited < ALONE_NANOSECONDS / ALONE_FACTOR ? waited * ALONE_FACTOR : ALONE_NANOSECONDS;
-  pool->alone_until = last + alone;
-  keep_off_caller(pool, width);
+  if (waited > STALL_NANOSECONDS && waited > STALL_FACTOR * (first - began)) count_loss(pool, width, waited, last);
 }
 
 static void wake_workers(mgec_pool *pool, int32_t width) {
@@ -223,6 +249,7 @@ void mgec_pool_run(mgec_pool *pool, int32_t width, mgec_job_fn job, void *arg, c
     job(arg, item, 0, 0, units);
     return;
   }
+  if (pool->together_since == 0) pool->together_since = began;
   unsigned chunks = 0;
   int64_t begin = 0;
   for (int32_t i = 0; i < width; i++) {
@@ -306,6 +333,7 @@ static void revive(mgec_pool *pool) {
   int32_t started = 1;
   mgec_bed_init(&pool->caller);
   pool->target = atomic_load(&pool->done);
+  pool->together = pool->together_since = pool->alone_until = 0;
   for (int32_t share = 0; share < MGEC_MAX_THREADS; share++) atomic_store(&pool->shares[share].word, 0);
   while (started < threads && !start_worker(pool->workers[started])) started++;
   for (int32_t thread = started; thread < threads; thread++) {
@@ -387,7 +415,7 @@ mgec_status mgec_pool_destroy(mgec_pool *pool) {
   if (!pool) return NULL;
   CHECK(!pool->shared, "pool_destroy: the shared pool lives as long as the process");
   bool has_threads = (atomic_load(&pool->lock) | 1) == (atomic_load(&forks) * 2 | 1);
-  if (has_threads && !try_lock(pool)) FAIL(MGEC_BUSY, "pool_destroy: the pool is running a region");
+  if (has_threads && !try_lock(pool)) FAIL(MGEC_BUSY, "pool_destroy: the pool is running a step");
   int32_t threads = atomic_load(&pool->threads);
   atomic_store(&pool->stopping, true);
   for (int32_t thread = 1; thread < threads; thread++) {
@@ -436,12 +464,21 @@ mgec_status mgec_pool_threads(const mgec_pool *pool, int32_t *threads) {
 int32_t mgec_pool_take(mgec_pool *pool, int32_t threads) {
   if (!pool || threads <= 1 || !try_lock(pool)) return 1;
   int32_t most = atomic_load_explicit(&pool->threads, memory_order_relaxed);
-  if (most > 1) return threads < most ? threads : most;
+  if (most > 1) {
+    keep_off_caller(pool);
+    return threads < most ? threads : most;
+  }
   unlock(pool);
   return 1;
 }
 
-void mgec_pool_give_back(mgec_pool *pool) { unlock(pool); }
+void mgec_pool_give_back(mgec_pool *pool) {
+  if (pool->together_since != 0) {
+    pool->together += mgec_now() - pool->together_since;
+    pool->together_since = 0;
+  }
+  unlock(pool);
+}
 
 typedef struct kernel_call {
   mgec_kernel_fn fn;

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,7 +37,9 @@ def compile_all(jobs: Mapping[str, Job], names: Mapping[str, str]) -> dict[str, 
         MgecError: whatever a job raises.
     """
     workers = min(config.num_threads, len(jobs) // 2)
-    if len(jobs) <= _FEW or workers <= 1 or not hasattr(os, "fork"):
+    # A lock that another Python thread holds would stay locked in a child for ever.
+    alone = threading.active_count() == 1
+    if len(jobs) <= _FEW or workers <= 1 or not alone or not hasattr(os, "fork"):
         return {key: job() for key, job in jobs.items()}
     with tempfile.TemporaryDirectory(prefix="mgec-compile-") as name:
         folder = Path(name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgec.core import dispatch
 from mgec.core.tensor import Tensor
-from mgec.errors import GradientError
+from mgec.errors import ArgumentError, GradientError
 
 if TYPE_CHECKING:
     from mgec.dialects.mge.autodiff import Entry
@@ -134,10 +134,16 @@ def implicit_backward(loss: Tensor, params: Iterable[Tensor]) -> None:
     """Adds the gradients of `loss` to `grad` of `params`, from the history of `loss`.
 
     Raises:
-        GradientError: if `loss` does not depend on any watched parameter.
+        ArgumentError: if `loss` is not a tensor.
+        GradientError: if it does not depend on any watched parameter.
     """
     from mgec.autodiff.grad_manager import pull
 
+    if not isinstance(loss, Tensor):
+        raise ArgumentError(
+            f"optimizer.backward: loss is a {type(loss).__name__}, not a tensor",
+            fix="pass the tensor to minimize",
+        )
     if loss._history is None:
         raise GradientError(
             "optimizer.backward: no computation history",

@@ -114,3 +114,24 @@ def test_an_error_of_the_parent_waits_for_the_children(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"key1", "key3", "key5", "key7"}
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # none is left
+
+
+def test_other_python_threads_keep_it_in_this_process() -> None:
+    import threading
+
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        seen: list[int] = []
+
+        def job(i: int) -> CompiledKernel:
+            seen.append(os.getpid())
+            return CompiledKernel(f"k{i}", b"", 0, 0, Units(), 0, "", 0)
+
+        jobs = {f"{i}": (lambda i=i: job(i)) for i in range(6)}
+        assert len(compile_all(jobs, dict.fromkeys(jobs, ""))) == 6
+        assert set(seen) == {os.getpid()} and len(seen) == 6
+    finally:
+        stop.set()
+        thread.join()

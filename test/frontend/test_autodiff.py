@@ -198,6 +198,8 @@ def test_optimizer_backward_needs_no_with_block_and_holds_nothing() -> None:
     np.testing.assert_array_equal(w.grad.numpy(), [1.0])
     with pytest.raises(GradientError, match="no computation history"):
         opt.backward(mge.tensor([1.0]))
+    with pytest.raises(ArgumentError, match="loss is a NoneType, not a tensor"):
+        opt.backward(None)
 
 
 def test_to_another_device_keeps_the_gradient() -> None:

@@ -46,7 +46,7 @@ def run(
     if op is ConstantOp:
         return (Tensor._from_array(attrs["value"], default_device()),)
     # id() of interned specs: hashing shapes and dtypes would cost more than the lookup.
-    key = (op, *[0 if x is None else id(x._spec) for x in inputs])
+    key = (op, config.backend, config.target, *[0 if x is None else id(x._spec) for x in inputs])
     if attrs:  # repr of floats: 0.0 and -0.0 are equal
         key += tuple([(k, repr(v) if v.__class__ is float else v) for k, v in attrs.items()])
     plan = _plans.get(key)

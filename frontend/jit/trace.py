@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,9 @@ from mgec.compiler.pause import collector_paused
 from mgec.core import dispatch
 from mgec.core.tensor import Tensor, intern_spec
 from mgec.errors import ArgumentError, TraceError
+from mgec.jit.guard import PLAIN, Guard, identity
 from mgec.jit.tracer import Captured, Fetched, TracedGraph, Tracer, add_constant
 from mgec.runtime.memory import Storage
-
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
-_PLAIN_SET = frozenset(_PLAIN)
-_UNASSIGNED = object()
 
 
 class trace:  # noqa: N801 - MegEngine's name
@@ -33,7 +29,7 @@ class trace:  # noqa: N801 - MegEngine's name
     the compiled graph and none of the function's Python. Parameters, buffers and optimizer
     state that the function reads or updates are read and updated at every call. Python values
     that the function read (arguments, closure variables, `training` flags) are checked at
-    every call, and a change traces anew.
+    every call, and a change traces anew; `mgec.jit.guard` says how far they are followed.
 
     Args:
         function: the function; with keyword arguments only, `trace(...)` is a decorator.
@@ -93,7 +89,7 @@ class trace:  # noqa: N801 - MegEngine's name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         state = dispatch.state
-        if state.tracer is not None or not trace.enabled:
+        if state.tracer is not None or not trace.enabled or config.backend == "reference":
             return self._function(*args, **kwargs)
         if not kwargs and not state.tapes:
             # The usual call: tensors only, nothing recording. No flattening, one lookup.
@@ -214,7 +210,7 @@ class trace:  # noqa: N801 - MegEngine's name
             capture_as_const=self._as_const,
         )
         args, kwargs = flat.rebuild(tracer.args)
-        guard = _Guard(self._function)
+        guard = Guard(self._function, flat.kept)
         tracer.start()
         try:
             with collector_paused():
@@ -222,7 +218,7 @@ class trace:  # noqa: N801 - MegEngine's name
                 outputs = _Flat((result,), {})
         finally:
             tracer.stop()
-        tracer.names = _parameter_names([*args, *kwargs.values(), *guard.objects()])
+        tracer.names = _parameter_names(guard.objects())
         traced = tracer.finish(outputs.tensors)
         compiled = _Compiled(traced, outputs, guard)
         if tracer.symbolic:
@@ -276,12 +272,13 @@ class _Flat:
 
     Attributes:
         tensors: the tensors in order.
+        kept: objects that are neither tensors nor plain values.
         key: hashable description of everything else, shapes and dtypes included.
     """
 
     def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self.tensors: list[Tensor] = []
-        self._keep: list[Any] = []
+        self.kept: list[Any] = []
         key: list[Any] = []
         self._args = [self._flatten(a, key) for a in args]
         self._kwargs = {k: self._flatten(v, key) for k, v in sorted(kwargs.items())}
@@ -303,10 +300,10 @@ class _Flat:
         if isinstance(value, dict):
             key.append((dict, tuple(value)))
             return {k: self._flatten(v, key) for k, v in value.items()}
-        if isinstance(value, _PLAIN):
-            key.append(_identity(value))
+        if isinstance(value, PLAIN):
+            key.append(identity(value))
         else:
-            self._keep.append(value)
+            self.kept.append(value)
             key.append(id(value))
         return value
 
@@ -338,60 +335,10 @@ class _Slot:
     index: int
 
 
-class _Guard:
-    """Python values that a traced function read: they must be the same at the next call."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        function = getattr(function, "__func__", function)
-        code = getattr(function, "__code__", None)
-        self._cells = list(getattr(function, "__closure__", None) or ())
-        self._globals = getattr(function, "__globals__", {})
-        names = code.co_names if code is not None else ()
-        self._names = [n for n in names if n in self._globals]
-        self._values: list[Any] = []
-        self._epoch = -1
-
-    def objects(self) -> list[Any]:
-        """What the closure and the global names of the function refer to."""
-        found: list[Any] = []
-        for cell in self._cells:
-            with suppress(ValueError):  # not assigned yet
-                found.append(cell.cell_contents)
-        return [*found, *(self._globals.get(name) for name in self._names)]
-
-    def snapshot(self) -> None:
-        """Remembers the values as they are now."""
-        self._values = self._read()
-        self._epoch = dispatch.state.module_epoch
-
-    def holds(self) -> bool:
-        """Whether they are still the same."""
-        if self._epoch != dispatch.state.module_epoch:
-            return False
-        return self._values == self._read()
-
-    def _read(self) -> list[Any]:
-        try:
-            values = [_identity(cell.cell_contents) for cell in self._cells]
-        except ValueError:  # a closure variable is not assigned yet
-            values = [_UNASSIGNED]
-        if self._names:
-            values += [_identity(self._globals.get(name)) for name in self._names]
-        return values
-
-
-def _identity(value: Any) -> Any:
-    """What must not change about a Python value: plain values count, objects are looked at."""
-    kind = value.__class__
-    if kind is float:
-        return repr(value)  # 0.0 and -0.0 are equal; NaN is not
-    return (kind, value) if kind in _PLAIN_SET or isinstance(value, _PLAIN) else id(value)
-
-
 class _Compiled:
     """One trace: the graph, its executable once needed, and how to call it."""
 
-    def __init__(self, traced: TracedGraph, outputs: _Flat, guard: _Guard) -> None:
+    def __init__(self, traced: TracedGraph, outputs: _Flat, guard: Guard) -> None:
         self.traced = traced
         self.guard = guard
         self._outputs = outputs

@@ -320,3 +320,77 @@ def test_signed_zeros_are_different_values() -> None:
         return F.pad(x, ((1, 0),), constant_value=value)
 
     assert [bool(np.signbit(f(x, v).numpy()[0])) for v in (0.0, -0.0)] == [False, True]
+
+
+SCALE = 2.0
+
+
+def _scaled(x: mge.Tensor) -> mge.Tensor:
+    return x * SCALE
+
+
+class _Settings:
+    rate = 3.0
+
+    def __init__(self) -> None:
+        self.gain = 2.0
+
+    def apply(self, x: mge.Tensor) -> mge.Tensor:
+        return x * self.gain * SCALE
+
+
+class _Scale(M.Module):
+    def forward(self, x: mge.Tensor) -> mge.Tensor:
+        return x * SCALE
+
+
+def test_what_the_functions_it_calls_read_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, items, table, net = _Settings(), [2.0], {"k": 2.0}, _Scale()
+    array = np.array([2.0], np.float32)
+    functions = {
+        "global of a helper": lambda x: _scaled(x),
+        "global of a forward": lambda x: net(x),
+        "method": lambda x: settings.apply(x),
+        "attribute": lambda x: x * settings.gain,
+        "class attribute": lambda x: x * _Settings.rate,
+        "list": lambda x: x * items[0],
+        "dict": lambda x: x * table["k"],
+        "array": lambda x: x * mge.tensor(array),
+    }
+    traced = {name: trace(f, symbolic=True) for name, f in functions.items()}
+    x = mge.tensor([1.0])
+    for f in traced.values():
+        f(x)
+    monkeypatch.setitem(globals(), "SCALE", 5.0)
+    monkeypatch.setattr(_Settings, "rate", 7.0)
+    settings.gain, items[0], table["k"] = 11.0, 13.0, 17.0
+    array[0] = 19.0
+    for name, f in functions.items():
+        assert traced[name](x).item() == f(x).item(), name
+
+
+def test_attributes_of_arguments_are_guarded() -> None:
+    @trace(symbolic=True)
+    def f(x: mge.Tensor, *, settings: _Settings) -> mge.Tensor:
+        return x * settings.gain
+
+    settings, x = _Settings(), mge.tensor([1.0])
+    assert f(x, settings=settings).item() == 2.0
+    settings.gain = 4.0
+    assert f(x, settings=settings).item() == 4.0
+
+
+def test_the_reference_backend_can_be_chosen_at_any_time() -> None:
+    from mgec import config
+    from mgec.dialects.mge import reference
+
+    calls = []
+    evaluate = reference.evaluate
+    x = mge.tensor([0.3, 1.7])
+    f = trace(lambda x: F.exp(x), symbolic=True)
+    compiled, eager = f(x), F.exp(x)
+    np.testing.assert_array_equal(compiled.numpy(), eager.numpy())
+    with pytest.MonkeyPatch.context() as patch, config.override(backend="reference"):
+        patch.setattr(reference, "evaluate", lambda *a: calls.append(1) or evaluate(*a))
+        f(x), F.exp(x)
+    assert len(calls) == 2

@@ -20,16 +20,16 @@ order). Where the rows are counted at run time, the kernel has both forms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, Size, Value, VectorLanes
+from mgec.compiler.kernels.epilogue import Epilogue, Finisher, out_strides
 from mgec.compiler.kernels.operand import (
     ONE,
-    ZERO,
     NotApplicable,
     Operand,
     Product,
@@ -108,35 +108,6 @@ class ContractionTiles:
                 nc = max(1, min(most, panels * others // wanted))
                 tiles = replace(tiles, nc=nc)
         return tiles
-
-
-@dataclass(frozen=True)
-class Extra:
-    """An operand of the epilogue.
-
-    Attributes:
-        dtype: dtype of an element.
-        present: for each axis of the result, whether the operand has it; it is dense over
-            those it has and broadcasts over the others.
-    """
-
-    dtype: DType
-    present: tuple[bool, ...]
-
-
-@dataclass(frozen=True)
-class Epilogue:
-    """What happens to a sum before it is stored.
-
-    Attributes:
-        extras: further operands.
-        outputs: dtypes of the results; all have the shape of the contraction's result.
-        body: one lane per result from the sum and one lane per extra.
-    """
-
-    extras: tuple[Extra, ...] = ()
-    outputs: tuple[DType, ...] = ()
-    body: Callable[[VectorLanes, Lane, Sequence[Lane]], Sequence[Lane]] = lambda b, acc, xs: [acc]
 
 
 def pack_b(matrix: np.ndarray[Any, Any], columns: int) -> np.ndarray[Any, Any]:
@@ -254,7 +225,7 @@ def panel_columns(
     target: Target, maps: ContractionMaps, out: Sequence[Size], dtype: DType = FLOAT32
 ) -> tuple[str, int]:
     """Which operand is B ("lhs" or "rhs") and how many columns its panels have."""
-    strides = _out_strides(maps, out)
+    strides = out_strides(maps, out)
     plan = _plan(maps, strides)
     m, n, batch = (
         product([Product.of(loop.extent) for loop in loops])
@@ -263,12 +234,6 @@ def panel_columns(
     width = target.lanes(dtype.itemsize)
     tiles = ContractionTiles.for_target(target).fit(m, n, batch, width)
     return ("rhs" if plan.a == "lhs" else "lhs"), tiles.nv * width
-
-
-def _out_strides(maps: ContractionMaps, out: Sequence[Size]) -> dict[str, Product]:
-    extents = {loop.name: Product.of(loop.extent) for loop in maps.loops}
-    walks = operand(Buffer("", ""), out, maps.out, extents).walks
-    return {loop.name: walks[loop.name].flat if loop.name in walks else ZERO for loop in maps.loops}
 
 
 class _Contraction:
@@ -297,9 +262,8 @@ class _Contraction:
         self.k = k = KernelEmitter(name, target, num_dims)
         self.b = VectorLanes(k, target.lanes(dtype.itemsize))
         extents = {loop.name: Product.of(loop.extent) for loop in maps.loops}
-        self.out_strides = _out_strides(maps, out)
+        self.out_strides = out_strides(maps, out)
         plan = self.plan = _plan(maps, self.out_strides)
-        self.out_shape = [Product.of(s) for s in out]
 
         buffers = {"lhs": k.buffer(dtype), "rhs": k.buffer(dtype)}
         shapes = {"lhs": lhs, "rhs": rhs}
@@ -307,9 +271,8 @@ class _Contraction:
         b_side = "rhs" if plan.a == "lhs" else "lhs"
         self.a = operand(buffers[plan.a], shapes[plan.a], axes[plan.a], extents)
         self.bop = operand(buffers[b_side], shapes[b_side], axes[b_side], extents)
-        self.extras = [k.buffer(x.dtype) for x in epilogue.extras]
         self.output_dtypes = epilogue.outputs or (dtype,)
-        self.outputs = [k.buffer(d) for d in self.output_dtypes]
+        self.finisher = Finisher(self.b, epilogue, maps, out, plan.n, dtype)
 
         def size(loops: Sequence[Loop]) -> Product:
             return product([extents[loop.name] for loop in loops])
@@ -651,7 +614,7 @@ class _Tile:
         """One tile of `rows` rows from `row` on."""
         o, k, b = self.o, self.o.k, self.o.b
         places = [self._element(k.add(row, i)) for i in range(rows)]
-        outputs = [self._offset(place, o.out_strides) for place in places]
+        outputs = [o.finisher.offset(place, self.start) for place in places]
         zero = b.value(b.constant(0, o.ty))
         tile = [(r, v) for r in range(rows) for v in range(self.vectors)]
         acc = [zero] * len(tile)
@@ -660,7 +623,9 @@ class _Tile:
 
             def previous() -> list[Value]:
                 return [
-                    b.value(b.load(o.outputs[0], k.add(outputs[r], v * b.width), self.masks[v]))
+                    b.value(
+                        b.load(o.finisher.outputs[0], k.add(outputs[r], v * b.width), self.masks[v])
+                    )
                     for r, v in tile
                 ]
 
@@ -688,10 +653,10 @@ class _Tile:
 
         def store_sums() -> None:
             for (r, v), lane in zip(tile, sums, strict=True):
-                b.store(lane, o.outputs[0], k.add(outputs[r], v * b.width), self.masks[v])
+                b.store(lane, o.finisher.outputs[0], k.add(outputs[r], v * b.width), self.masks[v])
 
         def finish() -> None:
-            self._finish(tile, places, outputs, sums)
+            self._finish(tile, places, sums)
 
         if not o.epilogue.outputs or o.one_k_block:
             finish()
@@ -704,8 +669,7 @@ class _Tile:
 
     def finish_row(self, row: Dim, total: Lane) -> None:
         """The epilogue on the first vector of one row, given its sums."""
-        place = self._element(row)
-        self._finish([(0, 0)], [place], [self._offset(place, self.o.out_strides)], [total])
+        self._finish([(0, 0)], [self._element(row)], [total])
 
     def multiply_add(self, x: Lane, y: Lane, z: Lane) -> Lane:
         b = self.o.b
@@ -734,66 +698,17 @@ class _Tile:
         at.update(zip((loop.name for loop in plan.m), k.delinearize(row, m_sizes), strict=True))
         return at
 
-    def _offset(self, at: Mapping[str, Dim], strides: Mapping[str, Product]) -> Dim:
-        """The element of the result at a row and the panel's first column."""
-        k = self.o.k
-        moved = [k.mul(i, strides[name].dim(k)) for name, i in at.items()]
-        return k.add(self.start, *moved)
-
     def _finish(
         self,
         tile: Sequence[tuple[int, int]],
         places: Sequence[Mapping[str, Dim]],
-        outputs: Sequence[Dim],
         sums: Sequence[Lane],
     ) -> None:
-        o, k, b = self.o, self.o.k, self.o.b
-        loaders = [
-            self._extra(x, buffer) for x, buffer in zip(o.epilogue.extras, o.extras, strict=True)
-        ]
+        k, width = self.o.k, self.o.b.width
+        pending = self.o.finisher.begin()
+        starts = [k.add(self.start, v * width) for v in range(self.vectors)]
         for (r, v), lane in zip(tile, sums, strict=True):
-            extras = [load(places[r], v) for load in loaders]
-            for i, result in enumerate(o.epilogue.body(b, lane, extras)):
-                stored = b.op("arith.extui", (result,), "i8") if result.ty == "i1" else result
-                at = k.add(outputs[r], v * b.width)
-                b.store(stored, o.outputs[i], at, self.masks[v])
-
-    def _extra(self, extra: Extra, buffer: Buffer) -> Callable[[Mapping[str, Dim], int], Lane]:
-        """How to load one extra operand for a vector of the tile."""
-        o, k, b = self.o, self.o.k, self.o.b
-        strides: dict[str, Product] = {loop.name: ZERO for loop in o.maps.loops}
-        step = ONE
-        for axis, size, here in zip(
-            reversed(o.maps.out), reversed(o.out_shape), reversed(extra.present), strict=True
-        ):
-            if here:
-                for loop, coefficient in axis.terms:
-                    strides[loop] = Product.of(coefficient).times(step)
-                step = step.times(size)
-        n = [loop for loop in o.plan.n if Product.of(loop.extent) != ONE]
-        along = [strides[loop.name] for loop in n]
-        contiguous = along == [o.out_strides[loop.name] for loop in n] and bool(n)
-        if not contiguous and any(s != ZERO for s in along):
-            raise NotApplicable("an operand of the epilogue has part of the contiguous axes")
-        cache: dict[Any, Lane] = {}
-
-        def load(at: Mapping[str, Dim], v: int) -> Lane:
-            moved = [
-                k.mul(i, strides[name].dim(k)) for name, i in at.items() if strides[name].known
-            ]
-            if contiguous:
-                where = k.add(self.start, *moved, v * b.width)
-                key: Any = (tuple(moved), v)
-                value = cache.get(key) or b.load(buffer, where, self.masks[v])
-            else:
-                where = k.add(*moved) if moved else 0
-                key = tuple(moved)
-                value = cache.get(key) or b.load_splat(buffer, where)
-            if not moved:  # the same for every row
-                cache[key] = value
-            return b.from_storage(value, extra.dtype)
-
-        return load
+            pending.store(places[r], starts[v], lane, self.masks[v])
 
 
 def axis_maps(*loops: str) -> tuple[AxisMap, ...]:

@@ -13,9 +13,10 @@ from typing import Any, cast
 from xdsl.ir import Block, SSAValue
 
 from mgec import config
-from mgec.compiler.kernels.contraction import Epilogue, Extra, contraction_kernel
+from mgec.compiler.kernels.contraction import contraction_kernel
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
 from mgec.compiler.kernels.emitter import VectorLanes
+from mgec.compiler.kernels.epilogue import Epilogue, Extra
 from mgec.compiler.kernels.movement import Call, movement_kernel
 from mgec.compiler.kernels.operand import NotApplicable
 from mgec.compiler.kernels.pooling import Window, pooling_kernel

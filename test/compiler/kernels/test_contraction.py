@@ -9,12 +9,11 @@ import pytest
 
 from mgec.compiler.kernels.contraction import (
     ContractionTiles,
-    Epilogue,
-    Extra,
     contraction_kernel,
     pack_b,
     panel_columns,
 )
+from mgec.compiler.kernels.epilogue import Epilogue, Extra
 from mgec.compiler.kernels.operand import NotApplicable
 from mgec.compiler.kernels.source import DimRef
 from mgec.compiler.targets import host_target

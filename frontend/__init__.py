@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         errors,
         functional,
         hub,
+        importers,
         jit,
         module,
         optimizer,
@@ -61,11 +62,13 @@ if TYPE_CHECKING:
         GradientError,
         IRError,
         MgecError,
+        ModelError,
         OptionError,
         RuntimeFailure,
         SerializationError,
         ShapeError,
         TraceError,
+        UnsupportedModelError,
     )
     from mgec.serialization import load, save
     from mgec.version import __version__
@@ -99,11 +102,13 @@ _ATTRIBUTES = {
     "GradientError": "mgec.errors:GradientError",
     "IRError": "mgec.errors:IRError",
     "MgecError": "mgec.errors:MgecError",
+    "ModelError": "mgec.errors:ModelError",
     "OptionError": "mgec.errors:OptionError",
     "RuntimeFailure": "mgec.errors:RuntimeFailure",
     "SerializationError": "mgec.errors:SerializationError",
     "ShapeError": "mgec.errors:ShapeError",
     "TraceError": "mgec.errors:TraceError",
+    "UnsupportedModelError": "mgec.errors:UnsupportedModelError",
 }
 
 # Public name -> module.
@@ -119,6 +124,7 @@ _SUBMODULES = {
     "errors": "mgec.errors",
     "functional": "mgec.functional",
     "hub": "mgec.hub",
+    "importers": "mgec.importers",
     "jit": "mgec.jit",
     "module": "mgec.module",
     "optim": "mgec.optimizer",

@@ -38,11 +38,13 @@ __all__ = [
     "GradientError",
     "IRError",
     "MgecError",
+    "ModelError",
     "OptionError",
     "RuntimeFailure",
     "SerializationError",
     "ShapeError",
     "TraceError",
+    "UnsupportedModelError",
     "Value",
     "describe",
     "user_frame",
@@ -216,6 +218,14 @@ class TraceError(MgecError, RuntimeError):
 
 class ArtifactError(MgecError, ValueError):
     """An artifact file that is truncated, damaged or of a version this runtime does not know."""
+
+
+class ModelError(MgecError, ValueError):
+    """A model file of another framework that is damaged, or contradicts itself."""
+
+
+class UnsupportedModelError(ModelError, NotImplementedError):
+    """A model file with ops that cannot be imported: all of them are listed."""
 
 
 class SerializationError(MgecError, ValueError):

@@ -298,10 +298,13 @@ class Tracer:
         return location
 
 
-def add_constant(graph: GraphModule, name: str | None, array: np.ndarray[Any, Any]) -> MgeOp:
+def add_constant(
+    graph: GraphModule, name: str | None, array: np.ndarray[Any, Any], *, copy: bool = True
+) -> MgeOp:
     """An op for a constant array.
 
-    `mge.constant` if it is small, else `mge.weight` with its data put into the graph's weights.
+    `mge.constant` if it is small, else `mge.weight` with its data put into the graph's weights
+    (as it is without `copy`: nobody may change it later).
     """
     if array.nbytes <= SMALL_CONSTANT_BYTES:
         return ConstantOp.build_op([], {"value": array.copy()})
@@ -310,5 +313,5 @@ def add_constant(graph: GraphModule, name: str | None, array: np.ndarray[Any, An
     while key in graph.weights:
         i += 1
         key = f"{base}_{i}"
-    graph.weights[key] = array.copy()
+    graph.weights[key] = array.copy() if copy else array
     return WeightOp.build_op([], {"key": key, "shape": array.shape, "dtype": array.dtype})

@@ -20,9 +20,10 @@ import xxhash
 import mgec.compiler
 import mgec.dialects
 from mgec import config
+from mgec.compiler.kernels.packing import Packing
 from mgec.compiler.kernels.source import CompiledKernel, Units
 
-_MAGIC = b"MGECKRN1"
+_MAGIC = b"MGECKRN2"
 
 
 @cache
@@ -63,34 +64,48 @@ def decode(data: bytes) -> CompiledKernel | None:
     checksum, header_bytes = struct.unpack_from("<QQ", data, 8)
     if xxhash.xxh3_64(data[16:]).intdigest() != checksum:
         return None
-    body = data[24:]
-    header = json.loads(body[:header_bytes])
-    return CompiledKernel(
-        name=header["name"],
-        object_code=body[header_bytes:],
-        num_buffers=header["num_buffers"],
-        num_dims=header["num_dims"],
-        units=Units.from_json(header["units"]),
-        scratch_bytes=header["scratch_bytes"],
-        template=header["template"],
-        flops=header["flops"],
-    )
+    end = len(data)
+    kernel: CompiledKernel | None = None
+    for stage in reversed(json.loads(data[24 : 24 + header_bytes])):
+        start = end - stage["code_bytes"]
+        kernel = CompiledKernel(
+            name=stage["name"],
+            object_code=data[start:end],
+            num_buffers=stage["num_buffers"],
+            num_dims=stage["num_dims"],
+            units=Units.from_json(stage["units"]),
+            scratch_bytes=stage["scratch_bytes"],
+            template=stage["template"],
+            flops=stage["flops"],
+            workspace_bytes=stage["workspace_bytes"],
+            packing=tuple((i, Packing.from_json(p)) for i, p in stage["packing"]),
+            then=kernel,
+        )
+        end = start
+    return kernel
 
 
 def encode(kernel: CompiledKernel) -> bytes:
     """A kernel as bytes, with a checksum."""
     header = json.dumps(
-        {
-            "name": kernel.name,
-            "num_buffers": kernel.num_buffers,
-            "num_dims": kernel.num_dims,
-            "units": kernel.units.to_json(),
-            "scratch_bytes": kernel.scratch_bytes,
-            "template": kernel.template,
-            "flops": kernel.flops,
-        }
+        [
+            {
+                "name": stage.name,
+                "code_bytes": len(stage.object_code),
+                "num_buffers": stage.num_buffers,
+                "num_dims": stage.num_dims,
+                "units": stage.units.to_json(),
+                "scratch_bytes": stage.scratch_bytes,
+                "template": stage.template,
+                "flops": stage.flops,
+                "workspace_bytes": stage.workspace_bytes,
+                "packing": [(i, p.to_json()) for i, p in stage.packing],
+            }
+            for stage in kernel.stages
+        ]
     ).encode()
-    checked = struct.pack("<Q", len(header)) + header + kernel.object_code
+    code = b"".join(stage.object_code for stage in kernel.stages)
+    checked = struct.pack("<Q", len(header)) + header + code
     return _MAGIC + struct.pack("<Q", xxhash.xxh3_64(checked).intdigest()) + checked
 
 

@@ -37,6 +37,8 @@ _TO_LLVM = (
     "canonicalize,reconcile-unrealized-casts"
 )
 
+_VECTOR_OPTIONS = {"x86_64": "enable-x86=1 ", "aarch64": "enable-arm-neon=1 "}
+
 
 def to_llvm_ir(source: KernelSource, target: Target) -> str:
     """LLVM IR text of a kernel, with the wrapper that unpacks its tables."""
@@ -44,7 +46,7 @@ def to_llvm_ir(source: KernelSource, target: Target) -> str:
     if source.stage == "linalg":
         mlir.run_passes(module, f"builtin.module({_BUFFERIZE})")
         mlir.copies_to_loops(module)
-    vector = "enable-x86=1 " if target.triple.startswith("x86_64") else ""
+    vector = _VECTOR_OPTIONS[target.architecture]
     mlir.run_passes(module, f"builtin.module({_TO_LLVM % {'vector': vector}})")
     text = for_llvmlite(mlir.to_llvm_ir(module))
     return text + _wrapper(source) + support_functions(text, target)
@@ -67,6 +69,9 @@ def compile_kernel(source: KernelSource, target: Target) -> CompiledKernel:
         source.scratch_bytes,
         source.template,
         source.flops,
+        source.workspace_bytes,
+        source.packing,
+        None if source.then is None else compile_kernel(source.then, target),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xdsl.dialects.builtin import ModuleOp
@@ -23,6 +23,7 @@ def compile_region(
     target: Target,
     in_place: Mapping[int, int] | None = None,
     *,
+    constants: Sequence[int] = (),
     title: str = "",
 ) -> CompiledKernel:
     """Compiles the block of a kernel.
@@ -32,6 +33,7 @@ def compile_region(
         name: symbol of the kernel.
         target: what to compile for.
         in_place: result index -> input index whose buffer it overwrites.
+        constants: inputs that are constants, which the kernel may ask to be packed.
         title: what to call the kernel in an error.
 
     Raises:
@@ -40,7 +42,7 @@ def compile_region(
     from mgec.compiler.codegen.llvm_backend import compile_kernel
 
     try:
-        return compile_kernel(select_kernel(block, name, target, in_place), target)
+        return compile_kernel(select_kernel(block, name, target, in_place, constants), target)
     except CompileError as error:
         path = write_reproducer(block, name, target)
         raise CompileError(

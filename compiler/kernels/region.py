@@ -32,6 +32,7 @@ class Region:
         input_dims: sizes of each input; a `DimRef` where only run time knows.
         output_dims: likewise.
         num_dims: entries of the dims table, run-time attributes included.
+        constants: inputs that are constants, which the compiler can pack.
     """
 
     block: Block
@@ -42,9 +43,10 @@ class Region:
     input_dims: tuple[tuple[Size, ...], ...]
     output_dims: tuple[tuple[Size, ...], ...]
     num_dims: int
+    constants: frozenset[int] = frozenset()
 
     @staticmethod
-    def of(block: Block) -> Region:
+    def of(block: Block, constants: Sequence[int] = ()) -> Region:
         """Describes a block; run-time sizes are numbered inputs first, then outputs."""
         terminator = block.last_op
         assert terminator is not None
@@ -66,7 +68,7 @@ class Region:
         n = len(inputs)
         return Region(
             block, ops, inputs, outputs, tuple(terminator.operands),
-            tuple(dims[:n]), tuple(dims[n:]), count,
+            tuple(dims[:n]), tuple(dims[n:]), count, frozenset(constants),
         )  # fmt: skip
 
     @property

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from mgec.compiler.kernels.packing import Packing
+
 
 @dataclass(frozen=True)
 class DimRef:
@@ -63,15 +65,19 @@ class KernelSource:
     Attributes:
         name: symbol of the compiled function.
         text: MLIR module text that defines `func.func @<name>_body`.
-        num_buffers: pointer arguments of the body, scratch included.
+        num_buffers: pointer arguments of the body, workspace and scratch included.
         num_dims: index arguments of the body, without begin and end.
         units: units of parallel work.
         scratch_bytes: per-thread scratch; if not 0, the last buffer is the scratch.
+        workspace_bytes: memory that all units share; if not 0, the buffer after the outputs.
         stage: which lowering pipeline the text needs: "linalg" or "vector".
         template: name of the template that made it, for people.
         flops: floating point operations of one run, if known.
         order: for each pointer argument of the body, which entry of the pointer table it is;
             by default the entry of the same number.
+        packing: pairs (input, how it must lie in memory), for constants; by entry of the table.
+        then: what runs when every unit of this is done, on the same table of pointers. What
+            the two hand on lies in the workspace, which is as large for both.
     """
 
     name: str
@@ -84,11 +90,23 @@ class KernelSource:
     template: str = "linalg"
     flops: int = 0
     order: tuple[int, ...] | None = None
+    workspace_bytes: int = 0
+    packing: tuple[tuple[int, Packing], ...] = ()
+    then: KernelSource | None = None
+
+    @property
+    def stages(self) -> tuple[KernelSource, ...]:
+        """This kernel and what runs after it."""
+        return (self, *(self.then.stages if self.then is not None else ()))
 
 
 @dataclass(frozen=True)
 class CompiledKernel:
-    """Machine code of one kernel and what is needed to call it; see `KernelSource`."""
+    """Machine code of one kernel and what is needed to call it; see `KernelSource`.
+
+    The table of pointers is the inputs, the outputs, the workspace if there is one, and the
+    scratch if there is any; `num_buffers` counts all of them.
+    """
 
     name: str
     object_code: bytes
@@ -98,3 +116,11 @@ class CompiledKernel:
     scratch_bytes: int
     template: str
     flops: int
+    workspace_bytes: int = 0
+    packing: tuple[tuple[int, Packing], ...] = ()
+    then: CompiledKernel | None = None
+
+    @property
+    def stages(self) -> tuple[CompiledKernel, ...]:
+        """This kernel and what runs after it."""
+        return (self, *(self.then.stages if self.then is not None else ()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -43,6 +43,7 @@ class MemoryPlan:
         outputs: result index of each value that is a function result.
         in_place: for each kernel, result index -> operand index whose buffer it takes over.
         donated: function results that take over the buffer of the argument they replace.
+        workspaces: arena offset of what kernels need while they run.
     """
 
     arena_bytes: int = 0
@@ -51,14 +52,20 @@ class MemoryPlan:
     outputs: dict[SSAValue, int] = field(default_factory=dict[SSAValue, int])
     in_place: dict[KernelOp, dict[int, int]] = field(default_factory=dict[KernelOp, dict[int, int]])
     donated: dict[int, int] = field(default_factory=dict[int, int])
+    workspaces: dict[KernelOp, int] = field(default_factory=dict[KernelOp, int])
 
 
-def plan_memory(block: Block, donations: Sequence[int | None]) -> MemoryPlan:
+def plan_memory(
+    block: Block,
+    donations: Sequence[int | None],
+    workspaces: Mapping[KernelOp, int] | None = None,
+) -> MemoryPlan:
     """Plans the buffers of a function of kernels.
 
     Args:
         block: the function's body after kernel formation.
         donations: for each function result, the argument it replaces, or None.
+        workspaces: bytes that kernels need of the arena while they run.
     """
     plan = MemoryPlan()
     kernels = [op for op in block.ops if isinstance(op, KernelOp)]
@@ -101,8 +108,15 @@ def plan_memory(block: Block, donations: Sequence[int | None]) -> MemoryPlan:
                 intervals[taken[1]].last = last
             else:
                 intervals[result] = Interval(result, spec.nbytes, now, last)
-    plan.arena_bytes = assign_offsets(list(intervals.values()))
-    plan.live_bytes = _most_alive(list(intervals.values()), len(kernels))
+    spaces = {
+        kernel: Interval(kernel.results[0], nbytes, step[kernel], step[kernel])
+        for kernel, nbytes in (workspaces or {}).items()
+        if nbytes
+    }
+    everything = [*intervals.values(), *spaces.values()]
+    plan.arena_bytes = assign_offsets(everything)
+    plan.live_bytes = _most_alive(everything, len(kernels))
+    plan.workspaces = {kernel: space.offset for kernel, space in spaces.items()}
     for value, interval in intervals.items():
         plan.offsets[value] = interval.offset
     for value, owner in shared.items():

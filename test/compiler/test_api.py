@@ -13,7 +13,8 @@ import pytest
 
 from mgec import config
 from mgec.compiler import cache
-from mgec.compiler.api import CompiledGraph, canonical_text, compile_graph, compile_to_file
+from mgec.compiler.api import CompiledGraph, compile_graph, compile_to_file
+from mgec.compiler.assemble import canonical_text
 from mgec.compiler.graph_module import GraphModule
 from mgec.compiler.kernels.source import CompiledKernel, DimRef, Units
 from mgec.compiler.pipeline import run_phases
@@ -137,7 +138,7 @@ def test_constants_lie_once_and_aligned(build: Any) -> None:
     slots = constant_slots(compiled)
     assert slots == {(0, 20), (64, 20)}
     assert len(compiled.weights) == compiled.program.constants_bytes == 128
-    assert {compiled.weights[o : o + n] for o, n in slots} == {v.tobytes(), u.tobytes()}
+    assert {bytes(compiled.weights[o : o + n]) for o, n in slots} == {v.tobytes(), u.tobytes()}
 
 
 def test_weights(build: Any) -> None:

@@ -65,7 +65,7 @@ def kernel_forms(
     Yields:
         The phase, a file name, and what to write into it.
     """
-    from mgec.compiler.api import canonical_text
+    from mgec.compiler.assemble import canonical_text, constant_operands
     from mgec.compiler.codegen import llvm_backend
     from mgec.compiler.kernels.select import select_kernel
     from mgec.compiler.lowering.linalg_kernel import linalg_kernel
@@ -73,7 +73,10 @@ def kernel_forms(
 
     seen: set[str] = set()
     for op in graph.main.body.block.ops:
-        if not isinstance(op, KernelOp) or (text := canonical_text(op)) in seen:
+        if not isinstance(op, KernelOp):
+            continue
+        constants = constant_operands(op)
+        if (text := canonical_text(op, constants)) in seen:
             continue
         symbol = re.sub(r"\W", "_", op.kernel_name.data)[:60] or "kernel"
         name = f"{len(seen):03d}-{symbol}"
@@ -83,18 +86,20 @@ def kernel_forms(
             yield "linalg", f"{name}.mlir", linalg_kernel(block, symbol, target).text.encode()
         if not {"vector", "llvm", "object"} & set(phases):
             continue
-        source = select_kernel(block, symbol, target, op.in_place)
-        if "vector" in phases:
-            yield "vector", f"{name}.mlir", source.text.encode()
-        if not {"llvm", "object"} & set(phases):
-            continue
-        if "llvm" in phases:
-            yield "llvm", f"{name}.ll", llvm_backend.to_llvm_ir(source, target).encode()
-        if "object" in phases:
-            code = llvm_backend.compile_kernel(source, target).object_code
-            assembly = llvm_backend.assembly(llvm_backend.to_llvm_ir(source, target), target)
-            yield "object", f"{name}.o", code
-            yield "object", f"{name}.s", assembly.encode()
+        source = select_kernel(block, symbol, target, op.in_place, constants)
+        for number, stage in enumerate(source.stages):
+            part = f"{name}-{number}" if number else name
+            if "vector" in phases:
+                yield "vector", f"{part}.mlir", stage.text.encode()
+            if not {"llvm", "object"} & set(phases):
+                continue
+            llvm_text = llvm_backend.to_llvm_ir(stage, target)
+            if "llvm" in phases:
+                yield "llvm", f"{part}.ll", llvm_text.encode()
+            if "object" in phases:
+                code = llvm_backend.compile_kernel(stage, target).object_code
+                yield "object", f"{part}.o", code
+                yield "object", f"{part}.s", llvm_backend.assembly(llvm_text, target).encode()
 
 
 def write(file: Path, data: bytes) -> None:

@@ -40,7 +40,7 @@ from mgec.compiler.kernels.source import DimRef, KernelSource
 from mgec.compiler.targets import Target, target_named
 from mgec.dialects.mge import lane_math
 from mgec.dialects.mge.contraction import MatmulOp, contraction_maps
-from mgec.dialects.mge.convolution import Conv2dDgradOp, Conv2dOp, Conv2dWgradOp
+from mgec.dialects.mge.convolution import ConvDgradOp, ConvOp, ConvWgradOp
 from mgec.dialects.mge.op import MgeOp
 from mgec.dialects.mge.registry import op_class
 from mgec.dialects.mge.spec import FLOAT32, INT32, TensorSpec
@@ -114,15 +114,15 @@ def conv_cases(inp: Shape, weight: Shape, stride: int, padding: int) -> Iterator
     attrs = {"stride": (stride, stride), "padding": (padding,) * 4}
     name = f"conv {weight[1]}->{weight[0]} {weight[2]}x{weight[3]} s{stride} @{inp[2]} N{inp[0]}"
     specs = [TensorSpec(inp, FLOAT32), TensorSpec(weight, FLOAT32)]
-    out = Conv2dOp.infer_specs(specs, Conv2dOp.complete_attrs(attrs))[0].shape
-    forward = contraction_case(f"{name} forward", Conv2dOp, inp, weight, **attrs)
+    out = ConvOp.infer_specs(specs, ConvOp.complete_attrs(attrs))[0].shape
+    forward = contraction_case(f"{name} forward", ConvOp, inp, weight, **attrs)
     yield forward
     same = forward.flops  # a gradient has the forward's products; its loops may visit more
     if inp[1] > 3:
         dgrad = {"input_size": inp[2:], **attrs}
-        yield contraction_case(f"{name} dgrad", Conv2dDgradOp, out, weight, same, **dgrad)
+        yield contraction_case(f"{name} dgrad", ConvDgradOp, out, weight, same, **dgrad)
     wgrad = {"kernel_size": weight[2:], **attrs}
-    yield contraction_case(f"{name} wgrad", Conv2dWgradOp, out, inp, same, **wgrad)
+    yield contraction_case(f"{name} wgrad", ConvWgradOp, out, inp, same, **wgrad)
 
 
 def elementwise_case(name: str, inputs: int, body: Any, count: int = 128 * 3072) -> Case:
@@ -166,13 +166,13 @@ def rows_case(name: str, template: Any, shape: Shape, affine: int) -> Case:
 def pooling_cases(image: Shape, kernel: int, stride: int, padding: int) -> Iterator[Case]:
     window = Window((kernel, kernel), (stride, stride), (padding,) * 4)
     attrs = {"kernel": window.kernel, "stride": window.stride, "padding": window.padding}
-    op = op_class("mge.max_pool2d")
+    op = op_class("mge.max_pool")
     windows = op.infer_specs([TensorSpec(image, FLOAT32)], op.complete_attrs(attrs))[0].shape
     for name, shapes in (
-        ("max_pool2d", [image, windows]),
-        ("max_pool2d_grad", [windows, image, windows, image]),
-        ("avg_pool2d", [image, windows]),
-        ("avg_pool2d_grad", [windows, image]),
+        ("max_pool", [image, windows]),
+        ("max_pool_grad", [windows, image, windows, image]),
+        ("avg_pool", [image, windows]),
+        ("avg_pool_grad", [windows, image]),
     ):
 
         def make(target: Target, dynamic: bool, name: str = name) -> tuple[KernelSource, list[int]]:

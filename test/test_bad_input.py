@@ -453,7 +453,7 @@ NETWORKS: Table = [
     (
         lambda: F.conv2d(X(), F.ones((4, 3, 3, 3))),
         ShapeError,
-        "conv2d: inp has rank 2 but needs rank 4 (N, C, H, W)",
+        "conv2d: inp has rank 2 but must have rank 4",
         ("inp", "weight"),
     ),
     (

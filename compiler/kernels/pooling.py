@@ -13,8 +13,9 @@ the way. Where they do, the winners of a block of windows come first, into scrat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, Value, VectorLanes
 from mgec.compiler.kernels.operand import NotApplicable
@@ -22,6 +23,7 @@ from mgec.compiler.kernels.source import DimRef, KernelSource, Units
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.lane import Lane, lane_type
 from mgec.dialects.mge.reduce import accumulator
+from mgec.dialects.mge.spatial import Geometry
 from mgec.dialects.mge.spec import DType, is_float
 
 
@@ -30,16 +32,35 @@ class Window:
     """The geometry of a pooling.
 
     Attributes:
-        kernel: (height, width).
-        stride: (height, width).
-        padding: (top, bottom, left, right).
+        kernel: one entry per spatial axis, (height, width).
+        stride: one entry per spatial axis.
+        padding: two entries per spatial axis, (top, bottom, left, right).
         count_include_pad: whether a mean divides by the size of the kernel everywhere.
+        channels_last: whether the channels come after the spatial axes.
     """
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] = (0, 0, 0, 0)
     count_include_pad: bool = False
+    channels_last: bool = False
+
+    @staticmethod
+    def of(attrs: Mapping[str, Any], axes: int) -> Window:
+        """The geometry in a pooling op's attributes.
+
+        Args:
+            attrs: plain attributes, defaults filled in.
+            axes: number of spatial axes.
+        """
+        geometry = Geometry.of(attrs, axes)
+        return Window(
+            attrs["kernel"],
+            geometry.stride,
+            tuple(p for pair in geometry.padding for p in pair),
+            bool(attrs.get("count_include_pad")),
+            bool(attrs["channels_last"]),
+        )
 
     @property
     def overlaps(self) -> bool:
@@ -77,8 +98,8 @@ def pooling_kernel(
     """A pooling op over dense tensors.
 
     Args:
-        op: "max_pool2d", "max_pool2d_grad", "max_pool2d_pick", "avg_pool2d" or
-            "avg_pool2d_grad".
+        op: "max_pool", "max_pool_grad", "max_pool_pick", "avg_pool" or
+            "avg_pool_grad".
         name: symbol of the kernel.
         target: what to compile for.
         image: (N, C, H, W) of what is pooled, and of a gradient's result.
@@ -94,6 +115,8 @@ def pooling_kernel(
     Raises:
         NotApplicable: if the gradient of a kernel so large would be too much code.
     """
+    if len(window.kernel) != 2 or window.channels_last:
+        raise NotApplicable("not two spatial axes after the channels")
     blocks = blocks or PoolingBlocks()
     pooling = _Pooling(op, name, target, image, windows, window, dtype, num_dims, blocks)
     return pooling.gradient() if op.endswith("grad") else pooling.forward()
@@ -132,7 +155,7 @@ class _Pooling:
                 lanes //= 2
         self.b = VectorLanes(k, lanes)
         self.wide = accumulator(dtype)
-        inputs = {"max_pool2d_grad": 3, "max_pool2d_pick": 3}.get(op, 1)
+        inputs = {"max_pool_grad": 3, "max_pool_pick": 3}.get(op, 1)
         self.inputs = [k.buffer(dtype) for _ in range(inputs)]
         self.result = k.buffer(dtype)
 
@@ -284,7 +307,7 @@ class _Pooling:
         def load(line: _Row, j: Dim, which: int = 0) -> Lane:
             return self.widen(line.load(j, which))
 
-        if self.op == "max_pool2d":
+        if self.op == "max_pool":
             start = [b.value(b.constant(_lowest(self.wide), ty))]
 
             def larger(acc: list[Value], line: _Row, i: Dim, j: Dim) -> list[Value]:
@@ -296,7 +319,7 @@ class _Pooling:
 
             (best,) = self.fold_taps(columns, plane, row, start, larger, self.inputs[0])
             value = Lane(best.ref, ty)
-        elif self.op == "avg_pool2d":
+        elif self.op == "avg_pool":
 
             def add(acc: list[Value], line: _Row, i: Dim, j: Dim) -> list[Value]:
                 return [b.value(b.add(Lane(acc[0].ref, ty), load(line, j)))]
@@ -379,7 +402,7 @@ class _Pooling:
         top = window.padding[0]
         if max(kh * kw, sh * sw) > self.blocks.unroll:
             raise NotApplicable(f"the gradient of {kh} x {kw} windows")
-        winners = self.op == "max_pool2d_grad" and window.overlaps
+        winners = self.op == "max_pool_grad" and window.overlaps
         back = (kh - 1) // sh, (kw - 1) // sw
         width = self.blocks.columns if winners else 0
         scratch = None
@@ -496,7 +519,7 @@ class _Pooling:
                         )  # fmt: skip
 
                     def emit(free: bool, group: Dim = group, row: Dim = row) -> None:
-                        if self.op == "max_pool2d_grad" and scratch is None:
+                        if self.op == "max_pool_grad" and scratch is None:
                             self._disjoint(columns, plane, group, row, free)
                         else:
                             self._gathered(columns, plane, group, row, free, scratch)

@@ -67,7 +67,11 @@ def _has_template(
 
 
 def select_kernel(
-    block: Block, name: str, target: Target, in_place: Mapping[int, int] | None = None
+    block: Block,
+    name: str,
+    target: Target,
+    in_place: Mapping[int, int] | None = None,
+    constants: Sequence[int] = (),
 ) -> KernelSource:
     """The source of a kernel for a region.
 
@@ -77,8 +81,9 @@ def select_kernel(
         target: what it will be compiled for.
         in_place: result index -> input index whose buffer it overwrites; only elementwise
             kernels have any, and their template reads an element before it writes it.
+        constants: inputs that are constants: a template may ask for them to be packed.
     """
-    region = Region.of(block)
+    region = Region.of(block, constants)
     for template in (_elementwise, _contraction, _reduction, _whole, _pooling, _movement):
         try:
             source = template(region, name, target)
@@ -343,11 +348,11 @@ def _only_op(region: Region) -> MgeOp:
 
 
 _POOLINGS: dict[str, Callable[[Region], tuple[tuple[Size, ...], tuple[Size, ...]]]] = {
-    "max_pool2d": lambda r: (r.input_dims[0], r.output_dims[0]),
-    "max_pool2d_grad": lambda r: (r.input_dims[1], r.input_dims[0]),
-    "max_pool2d_pick": lambda r: (r.input_dims[0], r.output_dims[0]),
-    "avg_pool2d": lambda r: (r.input_dims[0], r.output_dims[0]),
-    "avg_pool2d_grad": lambda r: (r.output_dims[0], r.input_dims[0]),
+    "max_pool": lambda r: (r.input_dims[0], r.output_dims[0]),
+    "max_pool_grad": lambda r: (r.input_dims[1], r.input_dims[0]),
+    "max_pool_pick": lambda r: (r.input_dims[0], r.output_dims[0]),
+    "avg_pool": lambda r: (r.input_dims[0], r.output_dims[0]),
+    "avg_pool_grad": lambda r: (r.output_dims[0], r.input_dims[0]),
 }
 """Sizes of the image and of the windows."""
 
@@ -359,15 +364,13 @@ def _pooling(region: Region, name: str, target: Target) -> KernelSource:
     if kind not in _POOLINGS:
         raise NotApplicable("no pooling")
     image, windows = _POOLINGS[kind](region)
-    geometry: dict[str, Any] = dict(op.attrs)
-    geometry.pop("input_size", None)
     return pooling_kernel(
         kind,
         name,
         target,
         image,
         windows,
-        Window(**geometry),
+        Window.of(op.attrs, len(image) - 2),
         region.inputs[0].dtype,
         num_dims=region.num_dims,
     )

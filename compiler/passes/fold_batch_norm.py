@@ -22,10 +22,10 @@ from mgec.dialects.mge.spec import from_type
 class FoldBatchNormPass(ModulePass):
     """Folds batch norm with fixed statistics into the convolution or matrix product before it.
 
-        %0 = mge.conv2d %x, %w : ...
+        %0 = mge.conv %x, %w : ...
         %1 = mge.batch_norm_inference %0, %mean, %variance, weight = %g, bias = %b : ...
     becomes, with s = g / sqrt(variance + eps) for every output channel
-        %0 = mge.conv2d %x, (%w * s) : ...
+        %0 = mge.conv %x, (%w * s) : ...
         %1 = mge.add %0, (b - mean * s) : ...
 
     A bias already added between the two is folded as well. What is in parentheses becomes ops on
@@ -102,7 +102,7 @@ def _linear_before(value: SSAValue | None) -> tuple[MgeOp, SSAValue | None] | No
         value, bias = (lhs, rhs) if _is_constant(rhs) else (rhs, lhs)
         if not value.has_one_use() or not _is_constant(bias) or value.type != added.results[0].type:
             return None
-    linear = producer(value, "mge.conv2d", "mge.matmul")
+    linear = producer(value, "mge.conv", "mge.matmul")
     if linear is None or not _is_constant(linear.operands[1]):
         return None
     (out,), (_, weight) = linear.result_specs, linear.operand_specs
@@ -123,7 +123,7 @@ def _linear_before(value: SSAValue | None) -> tuple[MgeOp, SSAValue | None] | No
 
 def _channel_shape(linear: MgeOp, channels: int) -> tuple[int, ...]:
     """The shape in which one value per output channel broadcasts against the weight."""
-    if linear.name == "mge.conv2d":
+    if linear.name == "mge.conv":
         return (channels, 1, 1, 1)
     return (channels, 1) if linear.attrs["transpose_rhs"] else (1, channels)
 

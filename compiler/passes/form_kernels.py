@@ -22,7 +22,7 @@ from mgec.dialects.mge.spec import TensorSpec, from_type
 ALIASES = frozenset({"mge.reshape"})
 """Ops that change no byte: their result is their operand's buffer."""
 
-CONTRACTIONS = frozenset({"mge.matmul", "mge.conv2d", "mge.conv2d_dgrad", "mge.conv2d_wgrad"})
+CONTRACTIONS = frozenset({"mge.matmul", "mge.conv", "mge.conv_dgrad", "mge.conv_wgrad"})
 REDUCTIONS = frozenset(
     {"mge.reduce_sum", "mge.reduce_max", "mge.reduce_min", "mge.reduce_prod", "mge.reduce_mean"}
 )
@@ -254,7 +254,7 @@ def _main_op(group: Group) -> MgeOp:
 
 
 def _name(group: Group) -> str:
-    """`conv2d_add_relu`: the ops, shortened where there are many."""
+    """`conv_add_relu`: the ops, shortened where there are many."""
     names = [op.name.removeprefix("mge.") for op in group.ops if op.name != "mge.broadcast"]
     names = names or ["broadcast"]
     if len(names) <= 4:

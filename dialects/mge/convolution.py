@@ -1,15 +1,16 @@
-"""2-D convolution and its two gradients, which are each other's gradients.
+"""Convolution over one to three spatial axes, and its two gradients, which are each other's.
 
-With y = conv2d(x, w), `conv2d_dgrad` maps dy and w to dx (it is the transposed
-convolution) and `conv2d_wgrad` maps dy and x to dw. All three are bilinear and sum the same
-products, so each one's gradient is made of the other two, to any order; and all three are
-contractions that differ in their index maps only.
+With y = conv(x, w), `conv_dgrad` maps dy and w to dx (it is the transposed convolution) and
+`conv_wgrad` maps dy and x to dw. All three are bilinear and sum the same products, so each
+one's gradient is made of the other two, to any order; and all three are contractions that
+differ in their index maps only. See `mgec.dialects.mge.spatial` for the layouts of images and
+the defaults of the attributes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,108 +25,26 @@ from mgec.dialects.mge.contraction import (
 )
 from mgec.dialects.mge.op import MgeOp, mge_op
 from mgec.dialects.mge.rules import gradient, lowering, reference
+from mgec.dialects.mge.spatial import (
+    Geometry,
+    Layout,
+    Values,
+    check_geometry,
+    check_rank,
+    layout_of,
+    output_sizes,
+)
 from mgec.dialects.mge.spec import DYNAMIC, TensorSpec
 from mgec.errors import ArgumentError, ShapeError
 
-INP_ROLE = "(N, C, H, W)"
-OUT_ROLE = "(N, O, OH, OW)"
-_AXES = ("rows", "columns")
-_GEOMETRY = ("stride", "padding", "dilation", "groups")
-
-Values: TypeAlias = "Sequence[tuple[str, str, str]]"
-"""Operands as an error shows them: name, spec, roles of the axes."""
+_ATTRS = ("stride", "padding", "dilation", "groups", "channels_last")
 
 
-def check_rank(name: str, operand: str, spec: TensorSpec, role: str, values: Values) -> None:
-    """Raises ShapeError unless `spec` has the four axes of `role`."""
-    if spec.rank != 4:
-        raise ShapeError(
-            f"{name}: {operand} has rank {spec.rank} but needs rank 4 {role}",
-            values=values,
-            fix=f"reshape {operand} to {role}",
-        )
+def _weight_role(layout: Layout) -> str:
+    return f"(O, I, {', '.join(f'k{letter}' for letter in layout.letters)})"
 
 
-def check_numbers(name: str, low: int, values: Mapping[str, tuple[tuple[int, ...], int]]) -> None:
-    """Raises ArgumentError unless every tuple has its length and no entry below `low`."""
-    for key, (given, count) in values.items():
-        if len(given) != count:
-            sides = "height and width" if count == 2 else "top, bottom, left and right"
-            raise ArgumentError(
-                f"{name}: {key} has length {len(given)} but needs length {count}",
-                values=[(key, str(list(given)), "")],
-                fix=f"give {key} for {sides}",
-            )
-        if min(given) < low:
-            raise ArgumentError(
-                f"{name}: {key} is {list(given)} but may not be below {low}",
-                fix=f"make every entry of {key} at least {low}",
-            )
-
-
-def output_size(size: int, kernel: int, stride: int, low: int, high: int, dilation: int) -> int:
-    """How many windows fit along one axis; DYNAMIC if a size is.
-
-    Args:
-        size: elements along the axis.
-        kernel: taps of a window.
-        stride: distance between windows.
-        low: padding before the axis.
-        high: padding after the axis.
-        dilation: distance between taps.
-    """
-    if DYNAMIC in (size, kernel):
-        return DYNAMIC
-    return (size + low + high - (kernel - 1) * dilation - 1) // stride + 1
-
-
-def output_sizes(
-    name: str,
-    operand: str,
-    sizes: Sequence[int],
-    kernel: Sequence[int],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    values: Values,
-) -> tuple[int, int]:
-    """Windows along both axes.
-
-    Raises:
-        ShapeError: if not even one window fits, or a size is 0.
-    """
-    result: list[int] = []
-    for i, axis in enumerate(_AXES):
-        size, taps, low, high = sizes[i], kernel[i], padding[2 * i], padding[2 * i + 1]
-        for what, count in ((operand, size), ("kernel", taps)):
-            if count == 0:
-                raise ShapeError(
-                    f"{name}: {what} has 0 {axis}",
-                    values=values,
-                    fix=f"only the batch may be empty: give {what} at least one of the {axis}",
-                )
-        windows = output_size(size, taps, stride[i], low, high, dilation[i])
-        if windows != DYNAMIC and windows < 1:
-            covered = (taps - 1) * dilation[i] + 1
-            raise ShapeError(
-                f"{name}: kernel covers {covered} {axis} but {operand} has {size + low + high}, "
-                f"padding included",
-                values=values,
-                fix="use a larger input, more padding, a smaller kernel or less dilation",
-            )
-        result.append(windows)
-    return result[0], result[1]
-
-
-def _check_geometry(
-    name: str,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    groups: int,
-) -> None:
-    check_numbers(name, 1, {"stride": (stride, 2), "dilation": (dilation, 2)})
-    check_numbers(name, 0, {"padding": (padding, 4)})
+def _check_groups(name: str, groups: int) -> None:
     if groups < 1:
         raise ArgumentError(
             f"{name}: groups is {groups} but may not be below 1", fix="use groups=1 for none"
@@ -146,70 +65,88 @@ def _differ(a: int, b: int) -> bool:
 
 
 def _check_windows(
-    name: str, d_out: TensorSpec, windows: tuple[int, int], sizes: Sequence[int], values: Values
+    name: str,
+    layout: Layout,
+    d_out: TensorSpec,
+    windows: Sequence[int],
+    sizes: Sequence[int],
+    values: Values,
 ) -> None:
-    for i, axis in enumerate(_AXES):
-        if _differ(d_out.shape[2 + i], windows[i]):
+    given = layout.spatial(d_out.shape)
+    for i, elements in enumerate(layout.elements):
+        if _differ(given[i], windows[i]):
             raise ShapeError(
-                f"{name}: d_out has {d_out.shape[2 + i]} {axis} but a convolution of "
-                f"{sizes[i]} {axis} makes {windows[i]}",
+                f"{name}: d_out has {given[i]} {elements} but a convolution of "
+                f"{sizes[i]} {elements} makes {windows[i]}",
                 values=values,
                 fix="give the sizes and the stride, padding and dilation of the convolution",
             )
 
 
 @mge_op
-class Conv2dOp(MgeOp):
-    """2-D convolution (cross-correlation): a dot product of the kernel with every window.
+class ConvOp(MgeOp):
+    """Convolution (cross-correlation): a dot product of the kernel with every window.
 
-    Shapes: inp [N, C, H, W], weight [O, C/groups, kH, kW], result [N, O, OH, OW] with
-    OH = (H + top + bottom - dilation * (kH - 1) - 1) // stride + 1. `stride` and `dilation`
-    are for (height, width); `padding`, with zeros, for (top, bottom, left, right). Channels
-    fall into `groups` that do not mix; groups = C is a depthwise convolution. Dtypes: any
-    number, both equal; 16-bit floats accumulate in float32, integers wrap.
+    Shapes: inp [N, C, *spatial], weight [O, C/groups, *kernel], result [N, O, *windows] with
+    one to three spatial axes, along each of which the result has
+    (size + low + high - dilation * (kernel - 1) - 1) // stride + 1 windows. With
+    `channels_last` inp is [N, *spatial, C] and the result [N, *windows, O]; the weight stays.
+    `stride` and `dilation` have one entry per spatial axis; `padding`, with zeros, is (low,
+    high) of each; empty ones are 1 and 0 everywhere. Channels fall into `groups` that do not
+    mix; groups = C is a depthwise convolution. Dtypes: any number, both equal; 16-bit floats
+    accumulate in float32, integers wrap.
     """
 
-    name = "mge.conv2d"
+    name = "mge.conv"
 
     @staticmethod
     def infer(
         inp: TensorSpec,
         weight: TensorSpec,
         *,
-        stride: tuple[int, ...] = (1, 1),
-        padding: tuple[int, ...] = (0, 0, 0, 0),
-        dilation: tuple[int, ...] = (1, 1),
+        stride: tuple[int, ...] = (),
+        padding: tuple[int, ...] = (),
+        dilation: tuple[int, ...] = (),
         groups: int = 1,
+        channels_last: bool = False,
     ) -> TensorSpec:
-        role = f"(O, I, kH, kW), groups={groups}"
-        values = [("inp", str(inp), INP_ROLE), ("weight", str(weight), role)]
-        check_rank("conv2d", "inp", inp, INP_ROLE, values)
-        check_rank("conv2d", "weight", weight, "(O, I, kH, kW)", values)
-        check_same_dtype("conv2d", inp, weight, values)
-        _check_geometry("conv2d", stride, padding, dilation, groups)
-        (n, channels, *sizes), (o, per_group, *kernel) = inp.shape, weight.shape
+        layout = layout_of("conv", "", "inp", inp, channels_last)
+        name, role = layout.title("conv"), _weight_role(layout)
+        values = [
+            ("inp", str(inp), layout.role()),
+            ("weight", str(weight), f"{role}, groups={groups}"),
+        ]
+        check_rank(name, "weight", weight, role, values)
+        check_same_dtype(name, inp, weight, values)
+        geometry = check_geometry(name, layout, stride, padding, dilation)
+        _check_groups(name, groups)
+        (o, per_group, *kernel), channels = weight.shape, inp.shape[layout.channel]
         if per_group != DYNAMIC and _differ(channels, per_group * groups):
+            fix = f"make weight.shape[1] * groups equal inp.shape[{layout.channel}]"
+            if not channels_last:
+                other = "".join(("N", *layout.letters, "C"))
+                fix += f", or transpose an {other} input first"
             raise ShapeError(
-                f"conv2d: input has {channels} channels but weight expects {per_group * groups}",
+                f"{name}: input has {channels} channels but weight expects {per_group * groups}",
                 values=values,
-                fix="make weight.shape[1] * groups equal inp.shape[1], "
-                "or transpose an NHWC input first",
+                fix=fix,
             )
-        _check_divisible("conv2d", "output", o, groups, values)
-        windows = output_sizes("conv2d", "input", sizes, kernel, stride, padding, dilation, values)
-        return TensorSpec((n, o, *windows), inp.dtype)
+        _check_divisible(name, "output", o, groups, values)
+        sizes = layout.spatial(inp.shape)
+        windows = output_sizes(name, layout, sizes, kernel, geometry, values)
+        return TensorSpec(layout.join(inp.shape[0], o, windows), inp.dtype)
 
 
 @mge_op
-class Conv2dDgradOp(MgeOp):
-    """Gradient of conv2d with respect to its input: the transposed convolution.
+class ConvDgradOp(MgeOp):
+    """Gradient of conv with respect to its input: the transposed convolution.
 
-    Shapes: d_out [N, O, OH, OW], weight [O, C/groups, kH, kW], result [N, C, H, W] where
-    (H, W) is `input_size` (several sizes may give the same OH and OW). The other attributes
-    and the dtypes are those of the convolution.
+    Shapes: d_out [N, O, *windows], weight [O, C/groups, *kernel], result [N, C, *spatial]
+    where the spatial sizes are `input_size` (several may give the same windows). The other
+    attributes, with the layout of d_out and the result, and the dtypes are those of conv.
     """
 
-    name = "mge.conv2d_dgrad"
+    name = "mge.conv_dgrad"
     runtime_attrs = ("input_size",)
 
     @staticmethod
@@ -217,44 +154,48 @@ class Conv2dDgradOp(MgeOp):
         d_out: TensorSpec,
         weight: TensorSpec,
         *,
-        stride: tuple[int, ...] = (1, 1),
-        padding: tuple[int, ...] = (0, 0, 0, 0),
-        dilation: tuple[int, ...] = (1, 1),
+        stride: tuple[int, ...] = (),
+        padding: tuple[int, ...] = (),
+        dilation: tuple[int, ...] = (),
         groups: int = 1,
+        channels_last: bool = False,
         input_size: tuple[int, ...],
     ) -> TensorSpec:
-        name = "conv2d_dgrad"
-        role = f"(O, I, kH, kW), groups={groups}"
-        values = [("d_out", str(d_out), OUT_ROLE), ("weight", str(weight), role)]
-        check_rank(name, "d_out", d_out, OUT_ROLE, values)
-        check_rank(name, "weight", weight, "(O, I, kH, kW)", values)
+        layout = layout_of("conv", "_dgrad", "d_out", d_out, channels_last)
+        name, role = layout.title("conv", "_dgrad"), _weight_role(layout)
+        values = [
+            ("d_out", str(d_out), layout.role("O", "O")),
+            ("weight", str(weight), f"{role}, groups={groups}"),
+        ]
+        check_rank(name, "weight", weight, role, values)
         check_same_dtype(name, d_out, weight, values)
-        _check_geometry(name, stride, padding, dilation, groups)
-        check_numbers(name, 0, {"input_size": (input_size, 2)})
-        o, per_group, *kernel = weight.shape
-        if _differ(d_out.shape[1], o):
+        geometry = check_geometry(name, layout, stride, padding, dilation)
+        _check_groups(name, groups)
+        layout.check_per_axis(name, 0, input_size=input_size)
+        (o, per_group, *kernel), channels = weight.shape, d_out.shape[layout.channel]
+        if _differ(channels, o):
             raise ShapeError(
-                f"{name}: d_out has {d_out.shape[1]} channels but weight makes {o}",
+                f"{name}: d_out has {channels} channels but weight makes {o}",
                 values=values,
-                fix="make weight.shape[0] equal d_out.shape[1]",
+                fix=f"make weight.shape[0] equal d_out.shape[{layout.channel}]",
             )
         _check_divisible(name, "d_out", o, groups, values)
-        windows = output_sizes(name, "input", input_size, kernel, stride, padding, dilation, values)
-        _check_windows(name, d_out, windows, input_size, values)
-        channels = DYNAMIC if per_group == DYNAMIC else per_group * groups
-        return TensorSpec((d_out.shape[0], channels, *input_size), d_out.dtype)
+        windows = output_sizes(name, layout, input_size, kernel, geometry, values)
+        _check_windows(name, layout, d_out, windows, input_size, values)
+        made = DYNAMIC if per_group == DYNAMIC else per_group * groups
+        return TensorSpec(layout.join(d_out.shape[0], made, input_size), d_out.dtype)
 
 
 @mge_op
-class Conv2dWgradOp(MgeOp):
-    """Gradient of conv2d with respect to its weight.
+class ConvWgradOp(MgeOp):
+    """Gradient of conv with respect to its weight.
 
-    Shapes: d_out [N, O, OH, OW], inp [N, C, H, W], result [O, C/groups, kH, kW] where
-    (kH, kW) is `kernel_size`. The other attributes and the dtypes are those of the
-    convolution.
+    Shapes: d_out [N, O, *windows], inp [N, C, *spatial], result [O, C/groups, *kernel] where
+    the sizes of the kernel are `kernel_size`. The other attributes, with the layout of d_out
+    and inp, and the dtypes are those of conv.
     """
 
-    name = "mge.conv2d_wgrad"
+    name = "mge.conv_wgrad"
     runtime_attrs = ("kernel_size",)
 
     @staticmethod
@@ -262,20 +203,26 @@ class Conv2dWgradOp(MgeOp):
         d_out: TensorSpec,
         inp: TensorSpec,
         *,
-        stride: tuple[int, ...] = (1, 1),
-        padding: tuple[int, ...] = (0, 0, 0, 0),
-        dilation: tuple[int, ...] = (1, 1),
+        stride: tuple[int, ...] = (),
+        padding: tuple[int, ...] = (),
+        dilation: tuple[int, ...] = (),
         groups: int = 1,
+        channels_last: bool = False,
         kernel_size: tuple[int, ...],
     ) -> TensorSpec:
-        name = "conv2d_wgrad"
-        values = [("d_out", str(d_out), OUT_ROLE), ("inp", str(inp), INP_ROLE)]
-        check_rank(name, "d_out", d_out, OUT_ROLE, values)
-        check_rank(name, "inp", inp, INP_ROLE, values)
+        layout = layout_of("conv", "_wgrad", "d_out", d_out, channels_last)
+        name = layout.title("conv", "_wgrad")
+        values = [
+            ("d_out", str(d_out), layout.role("O", "O")),
+            ("inp", str(inp), layout.role()),
+        ]
+        check_rank(name, "inp", inp, layout.role(), values)
         check_same_dtype(name, d_out, inp, values)
-        _check_geometry(name, stride, padding, dilation, groups)
-        check_numbers(name, 0, {"kernel_size": (kernel_size, 2)})
-        (n, o), (batch, channels, *sizes) = d_out.shape[:2], inp.shape
+        geometry = check_geometry(name, layout, stride, padding, dilation)
+        _check_groups(name, groups)
+        layout.check_per_axis(name, 0, kernel_size=kernel_size)
+        n, batch = d_out.shape[0], inp.shape[0]
+        o, channels = d_out.shape[layout.channel], inp.shape[layout.channel]
         if _differ(n, batch):
             raise ShapeError(
                 f"{name}: d_out has {n} images but inp has {batch}",
@@ -284,8 +231,9 @@ class Conv2dWgradOp(MgeOp):
             )
         _check_divisible(name, "d_out", o, groups, values)
         _check_divisible(name, "inp", channels, groups, values)
-        windows = output_sizes(name, "input", sizes, kernel_size, stride, padding, dilation, values)
-        _check_windows(name, d_out, windows, sizes, values)
+        sizes = layout.spatial(inp.shape)
+        windows = output_sizes(name, layout, sizes, kernel_size, geometry, values)
+        _check_windows(name, layout, d_out, windows, sizes, values)
         per_group = DYNAMIC if channels == DYNAMIC else channels // groups
         return TensorSpec((o, per_group, *kernel_size), d_out.dtype)
 
@@ -293,113 +241,157 @@ class Conv2dWgradOp(MgeOp):
 # -- index maps ----------------------------------------------------------------------------
 
 
-def _spatial(attrs: Any) -> tuple[list[AxisMap], list[AxisMap]]:
-    """The spatial axes of the input by output index and tap, and of the output by input index."""
-    forward: list[AxisMap] = []
-    backward: list[AxisMap] = []
-    for i, (out, tap, size) in enumerate((("oh", "kh", "h"), ("ow", "kw", "w"))):
-        stride, dilation = attrs["stride"][i], attrs["dilation"][i]
-        low, high = attrs["padding"][2 * i : 2 * i + 2]
-        padded = bool(low or high)
-        forward.append(AxisMap(((out, stride), (tap, dilation)), -low, checked=padded))
-        backward.append(AxisMap(((size, 1), (tap, -dilation)), low, stride, checked=True))
-    return forward, backward
+class _Nest:
+    """The loops and axes of which the maps of all three ops are made.
+
+    A spatial axis "h" is walked by loop "h" over the input, "oh" over the windows and "kh"
+    over the taps.
+    """
+
+    def __init__(self, rank: int, attrs: Any) -> None:
+        self.layout = Layout.of(rank, attrs)
+        self.groups: int = attrs["groups"]
+        geometry = Geometry.of(attrs, self.layout.axes)
+        letters = [letter.lower() for letter in self.layout.letters]
+        self.input = letters
+        self.windows = [f"o{letter}" for letter in letters]
+        self.taps = [f"k{letter}" for letter in letters]
+        self.reads: list[AxisMap] = []
+        """The input's spatial axes, by window and tap."""
+        self.spread: list[AxisMap] = []
+        """The windows' axes, by element of the input and tap."""
+        for i, (size, out, tap) in enumerate(zip(self.input, self.windows, self.taps, strict=True)):
+            stride, dilation = geometry.stride[i], geometry.dilation[i]
+            low, high = geometry.padding[i]
+            padded = bool(low or high)
+            self.reads.append(AxisMap(((out, stride), (tap, dilation)), -low, checked=padded))
+            self.spread.append(AxisMap(((size, 1), (tap, -dilation)), low, stride, checked=True))
+
+    def group_loop(self) -> tuple[Loop, ...]:
+        """The loop over the groups, if there are several."""
+        return (Loop("g", "batch", self.groups),) if self.groups != 1 else ()
+
+    def channels(self, loop: str, per_group: Size) -> AxisMap:
+        """A channel axis: the group's part and the position inside the group."""
+        if self.groups == 1:
+            return AxisMap.of(loop)
+        return AxisMap((("g", per_group), (loop, 1)))
+
+    def image(self, channels: AxisMap, spatial: Sequence[AxisMap]) -> tuple[AxisMap, ...]:
+        """The axes of an image."""
+        return self.layout.join(AxisMap.of("n"), channels, spatial)
+
+    def weight(self, o: Size) -> tuple[AxisMap, ...]:
+        """The axes of the weight."""
+        return (self.channels("o", o), AxisMap.of("c"), *_of(self.taps))
+
+    def spatial(self, names: Sequence[str], kind: str, shape: Sequence[Size]) -> Iterator[Loop]:
+        """Loops over the spatial axes of an image of `shape`."""
+        return _loops(names, kind, self.layout.spatial(shape))
+
+    def summed(self, channel: str, size: Size, kernel: Sequence[Size]) -> tuple[Loop, ...]:
+        """Loops over channels and taps in the order in which an image stores channels."""
+        channels, taps = Loop(channel, "k", size), _loops(self.taps, "k", kernel)
+        return (*taps, channels) if self.layout.channels_last else (channels, *taps)
 
 
-def _channels(attrs: Any, loop: str, per_group: Size) -> AxisMap:
-    """A channel axis: the group's part and the position inside the group."""
-    if attrs["groups"] == 1:
-        return AxisMap.of(loop)
-    return AxisMap((("g", per_group), (loop, 1)))
+def _loops(names: Sequence[str], kind: str, sizes: Sequence[Size]) -> Iterator[Loop]:
+    return (Loop(name, kind, size) for name, size in zip(names, sizes, strict=True))
 
 
-def _groups(attrs: Any) -> tuple[Loop, ...]:
-    return (Loop("g", "batch", attrs["groups"]),) if attrs["groups"] != 1 else ()
+def _of(loops: Sequence[str]) -> Iterator[AxisMap]:
+    return (AxisMap.of(loop) for loop in loops)
 
 
-def _of(*names: str) -> tuple[AxisMap, ...]:
-    return tuple(AxisMap.of(name) for name in names)
-
-
-@contraction(Conv2dOp)
-def _conv2d_maps(
+@contraction(ConvOp)
+def _conv_maps(
     inp: Sequence[Size], weight: Sequence[Size], out: Sequence[Size], attrs: Any, divide: Any
 ) -> ContractionMaps:
-    o = divide(weight[0], attrs["groups"])
-    c, kh, kw = weight[1:]
-    forward, _ = _spatial(attrs)
-    out_channels = _channels(attrs, "o", o)
+    nest = _Nest(len(inp), attrs)
+    o, (c, *kernel) = divide(weight[0], nest.groups), weight[1:]
     return ContractionMaps(
         loops=(
-            *_groups(attrs),
-            Loop("n", "m", out[0]), Loop("oh", "m", out[2]), Loop("ow", "m", out[3]),
+            *nest.group_loop(),
+            Loop("n", "m", out[0]), *nest.spatial(nest.windows, "m", out),
             Loop("o", "n", o),
-            Loop("c", "k", c), Loop("kh", "k", kh), Loop("kw", "k", kw),
+            *nest.summed("c", c, kernel),
         ),
-        lhs=(AxisMap.of("n"), _channels(attrs, "c", c), *forward),
-        rhs=(out_channels, *_of("c", "kh", "kw")),
-        out=(AxisMap.of("n"), out_channels, *_of("oh", "ow")),
+        lhs=nest.image(nest.channels("c", c), nest.reads),
+        rhs=nest.weight(o),
+        out=nest.image(nest.channels("o", o), [*_of(nest.windows)]),
     )  # fmt: skip
 
 
-@contraction(Conv2dDgradOp)
+@contraction(ConvDgradOp)
 def _dgrad_maps(
     d_out: Sequence[Size], weight: Sequence[Size], out: Sequence[Size], attrs: Any, divide: Any
 ) -> ContractionMaps:
-    o = divide(weight[0], attrs["groups"])
-    c, kh, kw = weight[1:]
-    _, backward = _spatial(attrs)
-    out_channels = _channels(attrs, "o", o)
+    nest = _Nest(len(d_out), attrs)
+    o, (c, *kernel) = divide(weight[0], nest.groups), weight[1:]
     return ContractionMaps(
         loops=(
-            *_groups(attrs),
-            Loop("n", "m", out[0]), Loop("h", "m", out[2]), Loop("w", "m", out[3]),
+            *nest.group_loop(),
+            Loop("n", "m", out[0]), *nest.spatial(nest.input, "m", out),
             Loop("c", "n", c),
-            Loop("o", "k", o), Loop("kh", "k", kh), Loop("kw", "k", kw),
+            *nest.summed("o", o, kernel),
         ),
-        lhs=(AxisMap.of("n"), out_channels, *backward),
-        rhs=(out_channels, *_of("c", "kh", "kw")),
-        out=(AxisMap.of("n"), _channels(attrs, "c", c), *_of("h", "w")),
+        lhs=nest.image(nest.channels("o", o), nest.spread),
+        rhs=nest.weight(o),
+        out=nest.image(nest.channels("c", c), [*_of(nest.input)]),
     )  # fmt: skip
 
 
-@contraction(Conv2dWgradOp)
+@contraction(ConvWgradOp)
 def _wgrad_maps(
     d_out: Sequence[Size], inp: Sequence[Size], out: Sequence[Size], attrs: Any, divide: Any
 ) -> ContractionMaps:
-    o = divide(out[0], attrs["groups"])
-    c, kh, kw = out[1:]
-    forward, _ = _spatial(attrs)
-    out_channels = _channels(attrs, "o", o)
+    nest = _Nest(len(inp), attrs)
+    o, (c, *kernel) = divide(out[0], nest.groups), out[1:]
     return ContractionMaps(
         loops=(
-            *_groups(attrs),
+            *nest.group_loop(),
             Loop("o", "m", o),
-            Loop("c", "n", c), Loop("kh", "n", kh), Loop("kw", "n", kw),
-            Loop("n", "k", d_out[0]), Loop("oh", "k", d_out[2]), Loop("ow", "k", d_out[3]),
+            Loop("c", "n", c), *_loops(nest.taps, "n", kernel),
+            Loop("n", "k", d_out[0]), *nest.spatial(nest.windows, "k", d_out),
         ),
-        lhs=(AxisMap.of("n"), out_channels, *_of("oh", "ow")),
-        rhs=(AxisMap.of("n"), _channels(attrs, "c", c), *forward),
-        out=(out_channels, *_of("c", "kh", "kw")),
+        lhs=nest.image(nest.channels("o", o), [*_of(nest.windows)]),
+        rhs=nest.image(nest.channels("c", c), nest.reads),
+        out=nest.weight(o),
     )  # fmt: skip
 
 
-lowering(Conv2dOp, Conv2dDgradOp, Conv2dWgradOp)(lower_contraction)
+lowering(ConvOp, ConvDgradOp, ConvWgradOp)(lower_contraction)
 
 
-# -- reference: explicit windows -----------------------------------------------------------
+# -- reference: explicit windows, channels first -------------------------------------------
+
+
+def _first(array: Any, attrs: Mapping[str, Any]) -> Any:
+    """An image with its channels first."""
+    return np.moveaxis(array, -1, 1) if attrs["channels_last"] else array
+
+
+def _back(array: Any, attrs: Mapping[str, Any]) -> Any:
+    """An image in the layout of the op."""
+    return np.moveaxis(array, 1, -1) if attrs["channels_last"] else array
+
+
+def _letters(axes: int) -> tuple[str, str]:
+    """Letters of `np.einsum` for windows and taps."""
+    return "xyz"[:axes], "ijk"[:axes]
 
 
 def _windows(inp: Any, kernel: Sequence[int], attrs: Mapping[str, Any]) -> Any:
-    """A view [N, groups, C/groups, OH, OW, kH, kW] of the padded input."""
-    top, bottom, left, right = attrs["padding"]
-    (sh, sw), (dh, dw), groups = attrs["stride"], attrs["dilation"], attrs["groups"]
-    n, channels = inp.shape[:2]
-    padded = np.pad(inp, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    padded = padded.reshape(n, groups, channels // groups, *padded.shape[2:])
-    covered = ((kernel[0] - 1) * dh + 1, (kernel[1] - 1) * dw + 1)
-    view = np.lib.stride_tricks.sliding_window_view(padded, covered, axis=(3, 4))
-    return view[:, :, :, ::sh, ::sw, ::dh, ::dw]
+    """A view [N, groups, C/groups, *windows, *kernel] of the padded input."""
+    axes = len(kernel)
+    geometry = Geometry.of(attrs, axes)
+    padded = np.pad(inp, ((0, 0), (0, 0), *geometry.padding))
+    padded = _split(padded, 1, attrs["groups"])
+    covered = [(k - 1) * d + 1 for k, d in zip(kernel, geometry.dilation, strict=True)]
+    spatial = range(3, 3 + axes)
+    view = np.lib.stride_tricks.sliding_window_view(padded, covered, axis=tuple(spatial))
+    steps = [slice(None, None, step) for step in (*geometry.stride, *geometry.dilation)]
+    return view[(..., *steps)]
 
 
 def _split(array: Any, axis: int, groups: int) -> Any:
@@ -407,80 +399,90 @@ def _split(array: Any, axis: int, groups: int) -> Any:
     return array.reshape(*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :])
 
 
-@reference(Conv2dOp)
-def _conv2d_reference(inp: Any, weight: Any, **attrs: Any) -> Any:
-    windows = _windows(inp, weight.shape[2:], attrs)
-    out = np.einsum("ngchwij,gocij->ngohw", windows, _split(weight, 0, attrs["groups"]))
-    return out.reshape(out.shape[0], weight.shape[0], *out.shape[3:])
+@reference(ConvOp)
+def _conv_reference(inp: Any, weight: Any, **attrs: Any) -> Any:
+    windows = _windows(_first(inp, attrs), weight.shape[2:], attrs)
+    w, t = _letters(weight.ndim - 2)
+    out = np.einsum(f"ngc{w}{t},goc{t}->ngo{w}", windows, _split(weight, 0, attrs["groups"]))
+    return _back(out.reshape(out.shape[0], weight.shape[0], *out.shape[3:]), attrs)
 
 
-@reference(Conv2dDgradOp)
+@reference(ConvDgradOp)
 def _dgrad_reference(d_out: Any, weight: Any, *, input_size: tuple[int, ...], **attrs: Any) -> Any:
-    groups = attrs["groups"]
-    top, bottom, left, right = attrs["padding"]
+    groups, axes = attrs["groups"], len(input_size)
+    geometry = Geometry.of(attrs, axes)
     channels = weight.shape[1] * groups
-    size = (input_size[0] + top + bottom, input_size[1] + left + right)
+    size = [s + sum(pad) for s, pad in zip(input_size, geometry.padding, strict=True)]
     padded = np.zeros((d_out.shape[0], groups, weight.shape[1], *size), d_out.dtype)
-    (sh, sw), (dh, dw), (oh, ow) = attrs["stride"], attrs["dilation"], d_out.shape[2:]
-    weight, d_out = _split(weight, 0, groups), _split(d_out, 1, groups)
-    for i, j in np.ndindex(*weight.shape[3:]):
-        rows = slice(i * dh, i * dh + (oh - 1) * sh + 1, sh)
-        columns = slice(j * dw, j * dw + (ow - 1) * sw + 1, sw)
-        spread = np.einsum("ngohw,goc->ngchw", d_out, weight[..., i, j])
-        padded[..., rows, columns] += spread
-    inside = padded[..., top : size[0] - bottom, left : size[1] - right]
-    return inside.reshape(len(inside), channels, *input_size)
+    weight, d_out = _split(weight, 0, groups), _split(_first(d_out, attrs), 1, groups)
+    w, _ = _letters(axes)
+    for tap in np.ndindex(*weight.shape[3:]):
+        places: list[slice] = []
+        for i, windows in enumerate(d_out.shape[3:]):
+            low, step = tap[i] * geometry.dilation[i], geometry.stride[i]
+            places.append(slice(low, low + (windows - 1) * step + 1, step))
+        spread = np.einsum(f"ngo{w},goc->ngc{w}", d_out, weight[(..., *tap)])
+        padded[(..., *places)] += spread
+    pairs = zip(geometry.padding, size, strict=True)
+    inside = padded[(..., *(slice(low, s - high) for (low, high), s in pairs))]
+    return _back(inside.reshape(len(inside), channels, *input_size), attrs)
 
 
-@reference(Conv2dWgradOp)
+@reference(ConvWgradOp)
 def _wgrad_reference(d_out: Any, inp: Any, *, kernel_size: tuple[int, ...], **attrs: Any) -> Any:
-    windows = _windows(inp, kernel_size, attrs)
-    out = np.einsum("ngohw,ngchwij->gocij", _split(d_out, 1, attrs["groups"]), windows)
-    return out.reshape(d_out.shape[1], *out.shape[2:])
+    windows = _windows(_first(inp, attrs), kernel_size, attrs)
+    w, t = _letters(len(kernel_size))
+    d_out = _split(_first(d_out, attrs), 1, attrs["groups"])
+    out = np.einsum(f"ngo{w},ngc{w}{t}->goc{t}", d_out, windows)
+    return out.reshape(out.shape[0] * out.shape[1], *out.shape[2:])
 
 
 # -- gradients -----------------------------------------------------------------------------
 
 
-def _geometry(call: Any) -> dict[str, Any]:
-    return {key: call.attrs[key] for key in _GEOMETRY}
+def _attributes(call: Any) -> dict[str, Any]:
+    return {key: call.attrs[key] for key in _ATTRS}
 
 
-@gradient(Conv2dOp)
-def _conv2d_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, Any]:
+def _input_size(call: Any, spec: TensorSpec) -> tuple[int, ...]:
+    return Layout.of(spec.rank, call.attrs).spatial(spec.shape)
+
+
+@gradient(ConvOp)
+def _conv_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, Any]:
     (inp, weight), (inp_spec, weight_spec) = call.inputs, call.specs
     d_inp = d_weight = None
     if call.needs[0]:
-        size = inp_spec.shape[2:]
-        d_inp = b.conv2d_dgrad(d_out, weight, **_geometry(call), input_size=size)
+        size = _input_size(call, inp_spec)
+        d_inp = b.conv_dgrad(d_out, weight, **_attributes(call), input_size=size)
     if call.needs[1]:
         size = weight_spec.shape[2:]
-        d_weight = b.conv2d_wgrad(d_out, inp, **_geometry(call), kernel_size=size)
+        d_weight = b.conv_wgrad(d_out, inp, **_attributes(call), kernel_size=size)
     return d_inp, d_weight
 
 
-@gradient(Conv2dDgradOp)
+@gradient(ConvDgradOp)
 def _dgrad_gradient(b: Any, call: Any, d_inp: Any) -> tuple[Any, Any]:
     d_out, weight = call.inputs
     d_d_out = d_weight = None
     if call.needs[0]:
-        d_d_out = b.conv2d(d_inp, weight, **_geometry(call))
+        d_d_out = b.conv(d_inp, weight, **_attributes(call))
     if call.needs[1]:
         size = call.specs[1].shape[2:]
-        d_weight = b.conv2d_wgrad(d_out, d_inp, **_geometry(call), kernel_size=size)
+        d_weight = b.conv_wgrad(d_out, d_inp, **_attributes(call), kernel_size=size)
     return d_d_out, d_weight
 
 
-@gradient(Conv2dWgradOp)
+@gradient(ConvWgradOp)
 def _wgrad_gradient(b: Any, call: Any, d_weight: Any) -> tuple[Any, Any]:
     d_out, inp = call.inputs
     d_d_out = d_inp = None
     if call.needs[0]:
-        d_d_out = b.conv2d(inp, d_weight, **_geometry(call))
+        d_d_out = b.conv(inp, d_weight, **_attributes(call))
     if call.needs[1]:
-        size = call.specs[1].shape[2:]
-        d_inp = b.conv2d_dgrad(d_out, d_weight, **_geometry(call), input_size=size)
+        size = _input_size(call, call.specs[1])
+        d_inp = b.conv_dgrad(d_out, d_weight, **_attributes(call), input_size=size)
     return d_d_out, d_inp
 
 
-OPS = (Conv2dOp, Conv2dDgradOp, Conv2dWgradOp)
+OPS = (ConvOp, ConvDgradOp, ConvWgradOp)

@@ -254,7 +254,7 @@ class MgeOp(IRDLOperation):
             )
 
     # -- assembly format -----------------------------------------------------------
-    #   %r = mge.conv2d %x, %w, bias = %b {stride = [1, 1]} : (tensor<..>, ...) -> tensor<..>
+    #   %r = mge.conv %x, %w, bias = %b {stride = [1, 1]} : (tensor<..>, ...) -> tensor<..>
 
     def print(self, printer: Printer) -> None:
         operands = self.operand_list

@@ -201,8 +201,9 @@ def conv2d(
     check_choice("conv2d", "compute_mode", compute_mode, _COMPUTE_MODES)
     count = as_index("conv2d", "groups", groups)
     x, w = operands("conv2d", (inp, weight))
+    check_rank("conv2d", "inp", x, (4,), _IMAGE)
     out = dispatch.call(
-        "conv2d",
+        "conv",
         x,
         _conv_weight("conv2d", w, count, "O/G, I/G"),
         stride=pair("conv2d", "stride", stride),
@@ -331,7 +332,7 @@ def conv_transpose2d(
             fix="use less padding",
         )
     out = dispatch.call(
-        "conv2d_dgrad",
+        "conv_dgrad",
         x,
         w,
         stride=strides,
@@ -363,9 +364,11 @@ def max_pool2d(
     Returns:
         (N, C, OH, OW) with OH = (H + 2 * padding - kernel) // stride + 1.
     """
+    x = as_tensor("max_pool2d", inp)
+    check_rank("max_pool2d", "inp", x, (4,), _IMAGE)
     return dispatch.call(
-        "max_pool2d",
-        as_tensor("max_pool2d", inp),
+        "max_pool",
+        x,
         **_window("max_pool2d", kernel_size, stride, padding),
     )
 
@@ -403,9 +406,11 @@ def avg_pool2d(
         ArgumentError: for another mode.
     """
     check_choice("avg_pool2d", "mode", mode, ("average_count_exclude_padding", "average"))
+    x = as_float_tensor("avg_pool2d", inp)
+    check_rank("avg_pool2d", "inp", x, (4,), _IMAGE)
     return dispatch.call(
-        "avg_pool2d",
-        as_float_tensor("avg_pool2d", inp),
+        "avg_pool",
+        x,
         **_window("avg_pool2d", kernel_size, stride, padding),
         count_include_pad=mode == "average",
     )

@@ -1,4 +1,4 @@
-"""conv2d and its two gradients."""
+"""conv and its two gradients."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from support.opcheck import check_gradient, check_round_trip, check_value
 
 from mgec.dialects.mge.contraction import ContractionMaps, contraction_maps
-from mgec.dialects.mge.convolution import Conv2dDgradOp, Conv2dOp, Conv2dWgradOp
+from mgec.dialects.mge.convolution import ConvDgradOp, ConvOp, ConvWgradOp
 from mgec.dialects.mge.reference import evaluate
+from mgec.dialects.mge.spatial import Geometry
 from mgec.dialects.mge.spec import FLOAT32, FLOAT64, FLOATS, INT8, INT32, TensorSpec
 from mgec.errors import ArgumentError, DTypeError, ShapeError
 
@@ -50,10 +51,10 @@ def operands(case: str, dtype: Any = FLOAT32) -> tuple[Any, Any, Any, dict[str, 
     """Input, weight, a gradient of the output, attributes."""
     shape, kernel, attrs = CASES[case]
     inp, weight = data(shape, dtype), data(kernel, dtype, 1)
-    out = Conv2dOp.infer(
+    out = ConvOp.infer(
         TensorSpec(shape, inp.dtype),
         TensorSpec(kernel, inp.dtype),
-        **Conv2dOp.complete_attrs(attrs),
+        **ConvOp.complete_attrs(attrs),
     )
     return inp, weight, data(out.shape, dtype, 2), attrs
 
@@ -63,19 +64,19 @@ def calls(case: str, dtype: Any = FLOAT32) -> dict[str, tuple[list[Any], dict[st
     inp, weight, d_out, attrs = operands(case, dtype)
     taps = weight.shape[2] * weight.shape[3]
     return {
-        "conv2d": ([inp, weight], attrs, taps * weight.shape[1]),
-        "conv2d_dgrad": (
+        "conv": ([inp, weight], attrs, taps * weight.shape[1]),
+        "conv_dgrad": (
             [d_out, weight], {**attrs, "input_size": inp.shape[2:]},
             taps * weight.shape[0] // attrs.get("groups", 1),
         ),
-        "conv2d_wgrad": (
+        "conv_wgrad": (
             [d_out, inp], {**attrs, "kernel_size": weight.shape[2:]},
             max(1, d_out.size // d_out.shape[1]),
         ),
     }  # fmt: skip
 
 
-OPS = ["conv2d", "conv2d_dgrad", "conv2d_wgrad"]
+OPS = ["conv", "conv_dgrad", "conv_wgrad"]
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -102,10 +103,11 @@ def test_dtypes(op: str, dtype: Any) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_reference_against_six_loops(case: str) -> None:
     inp, weight, _, attrs = operands(case, FLOAT64)
-    full = Conv2dOp.complete_attrs(attrs)
-    (out,) = evaluate(Conv2dOp, [inp, weight], attrs)
-    (sh, sw), (dh, dw) = full["stride"], full["dilation"]  # type: ignore[misc]
-    top, _, left, _ = full["padding"]  # type: ignore[misc]
+    full = ConvOp.complete_attrs(attrs)
+    (out,) = evaluate(ConvOp, [inp, weight], attrs)
+    geometry = Geometry.of(full, 2)
+    (sh, sw), (dh, dw) = geometry.stride, geometry.dilation
+    (top, _), (left, _) = geometry.padding
     per_group = weight.shape[0] // full["groups"]  # type: ignore[operator]
     rng = np.random.default_rng(3)
     for _ in range(min(10, out.size)):
@@ -123,14 +125,14 @@ def test_reference_against_six_loops(case: str) -> None:
 @pytest.mark.parametrize("case", ["plain", "everything", "depthwise"])
 def test_maps(op: str, case: str) -> None:
     arrays, attrs, _ = calls(case)[op]
-    cls = {"conv2d": Conv2dOp, "conv2d_dgrad": Conv2dDgradOp, "conv2d_wgrad": Conv2dWgradOp}[op]
+    cls = {"conv": ConvOp, "conv_dgrad": ConvDgradOp, "conv_wgrad": ConvWgradOp}[op]
     full = cls.complete_attrs(attrs)
     (out,) = evaluate(cls, arrays, attrs)
     maps = contraction_maps(cls, arrays[0].shape, arrays[1].shape, out.shape, full)
     assert {loop.kind for loop in maps.loops} >= {"m", "n", "k"}
     assert any(loop.kind == "batch" for loop in maps.loops) == (full["groups"] != 1)
     assert maps.size("batch") * maps.size("m") * maps.size("n") == out.size
-    assert maps.is_masked == (case == "everything" or op == "conv2d_dgrad")
+    assert maps.is_masked == (case == "everything" or op == "conv_dgrad")
     sample(maps, arrays[0], arrays[1], out)
 
 
@@ -173,46 +175,48 @@ def f32(*shape: int) -> TensorSpec:
 
 
 ERRORS: list[tuple[Any, list[TensorSpec], dict[str, Any], type[Exception], str]] = [
-    (Conv2dOp, [X, f32(16, 4, 3, 3)], {}, ShapeError,
+    (ConvOp, [X, f32(16, 4, 3, 3)], {}, ShapeError,
      "conv2d: input has 3 channels but weight expects 4"),
-    (Conv2dOp, [f32(8, 4, 9, 9), f32(6, 1, 3, 3)], {"groups": 4}, ShapeError,
+    (ConvOp, [f32(8, 4, 9, 9), f32(6, 1, 3, 3)], {"groups": 4}, ShapeError,
      "conv2d: output has 6 channels, which 4 groups do not divide"),
-    (Conv2dOp, [f32(3, 32, 32), W], {}, ShapeError,
-     "conv2d: inp has rank 3 but needs rank 4 (N, C, H, W)"),
-    (Conv2dOp, [X, f32(2, 8, 3, 3, 3)], {}, ShapeError,
+    (ConvOp, [f32(32, 32), W], {}, ShapeError,
+     "conv: inp has rank 2 but needs rank 3, 4 or 5 (N, C, spatial axes)"),
+    (ConvOp, [f32(3, 32, 32), W], {}, ShapeError,
+     "conv1d: weight has rank 4 but needs rank 3 (O, I, kL)"),
+    (ConvOp, [X, f32(2, 8, 3, 3, 3)], {}, ShapeError,
      "conv2d: weight has rank 5 but needs rank 4 (O, I, kH, kW)"),
-    (Conv2dOp, [X, TensorSpec(W.shape, FLOAT64)], {}, DTypeError,
+    (ConvOp, [X, TensorSpec(W.shape, FLOAT64)], {}, DTypeError,
      "conv2d: inp is float32 but weight is float64"),
-    (Conv2dOp, [X, W], {"stride": (0, 1)}, ArgumentError,
+    (ConvOp, [X, W], {"stride": (0, 1)}, ArgumentError,
      "conv2d: stride is [0, 1] but may not be below 1"),
-    (Conv2dOp, [X, W], {"dilation": (1, 0)}, ArgumentError,
+    (ConvOp, [X, W], {"dilation": (1, 0)}, ArgumentError,
      "conv2d: dilation is [1, 0] but may not be below 1"),
-    (Conv2dOp, [X, W], {"padding": (1, 1)}, ArgumentError,
+    (ConvOp, [X, W], {"padding": (1, 1)}, ArgumentError,
      "conv2d: padding has length 2 but needs length 4"),
-    (Conv2dOp, [X, W], {"padding": (0, -1, 0, 0)}, ArgumentError,
+    (ConvOp, [X, W], {"padding": (0, -1, 0, 0)}, ArgumentError,
      "conv2d: padding is [0, -1, 0, 0] but may not be below 0"),
-    (Conv2dOp, [X, W], {"groups": 0}, ArgumentError,
+    (ConvOp, [X, W], {"groups": 0}, ArgumentError,
      "conv2d: groups is 0 but may not be below 1"),
-    (Conv2dOp, [f32(1, 3, 4, 2), W], {"padding": (0, 0, 0, 0)}, ShapeError,
+    (ConvOp, [f32(1, 3, 4, 2), W], {"padding": (0, 0, 0, 0)}, ShapeError,
      "conv2d: kernel covers 3 columns but input has 2, padding included"),
-    (Conv2dOp, [f32(1, 3, 4, 4), W], {"dilation": (2, 1)}, ShapeError,
+    (ConvOp, [f32(1, 3, 4, 4), W], {"dilation": (2, 1)}, ShapeError,
      "conv2d: kernel covers 5 rows but input has 4, padding included"),
-    (Conv2dOp, [f32(1, 3, 0, 4), W], {"padding": (2, 2, 0, 0)}, ShapeError,
+    (ConvOp, [f32(1, 3, 0, 4), W], {"padding": (2, 2, 0, 0)}, ShapeError,
      "conv2d: input has 0 rows"),
-    (Conv2dOp, [X, f32(16, 3, 3, 0)], {}, ShapeError, "conv2d: kernel has 0 columns"),
-    (Conv2dDgradOp, [f32(8, 15, 30, 30), W], {"input_size": (32, 32)}, ShapeError,
+    (ConvOp, [X, f32(16, 3, 3, 0)], {}, ShapeError, "conv2d: kernel has 0 columns"),
+    (ConvDgradOp, [f32(8, 15, 30, 30), W], {"input_size": (32, 32)}, ShapeError,
      "conv2d_dgrad: d_out has 15 channels but weight makes 16"),
-    (Conv2dDgradOp, [Y, W], {"input_size": (33, 32)}, ShapeError,
+    (ConvDgradOp, [Y, W], {"input_size": (33, 32)}, ShapeError,
      "conv2d_dgrad: d_out has 30 rows but a convolution of 33 rows makes 31"),
-    (Conv2dDgradOp, [Y, W], {"input_size": (32,)}, ArgumentError,
+    (ConvDgradOp, [Y, W], {"input_size": (32,)}, ArgumentError,
      "conv2d_dgrad: input_size has length 1 but needs length 2"),
-    (Conv2dDgradOp, [Y, W], {"input_size": (32, 32), "groups": 3}, ShapeError,
+    (ConvDgradOp, [Y, W], {"input_size": (32, 32), "groups": 3}, ShapeError,
      "conv2d_dgrad: d_out has 16 channels, which 3 groups do not divide"),
-    (Conv2dWgradOp, [Y, f32(7, 3, 32, 32)], {"kernel_size": (3, 3)}, ShapeError,
+    (ConvWgradOp, [Y, f32(7, 3, 32, 32)], {"kernel_size": (3, 3)}, ShapeError,
      "conv2d_wgrad: d_out has 8 images but inp has 7"),
-    (Conv2dWgradOp, [Y, X], {"kernel_size": (3, 2)}, ShapeError,
+    (ConvWgradOp, [Y, X], {"kernel_size": (3, 2)}, ShapeError,
      "conv2d_wgrad: d_out has 30 columns but a convolution of 32 columns makes 31"),
-    (Conv2dWgradOp, [Y, X], {"kernel_size": (3, 3), "groups": 2}, ShapeError,
+    (ConvWgradOp, [Y, X], {"kernel_size": (3, 3), "groups": 2}, ShapeError,
      "conv2d_wgrad: inp has 3 channels, which 2 groups do not divide"),
 ]  # fmt: skip
 
@@ -226,7 +230,7 @@ def test_errors(op: Any, specs: Any, attrs: Any, kind: Any, headline: str) -> No
 
 def test_error_shows_the_operands_and_a_fix() -> None:
     with pytest.raises(ShapeError) as caught:
-        Conv2dOp.infer(X, f32(16, 4, 3, 3))
+        ConvOp.infer(X, f32(16, 4, 3, 3))
     text = str(caught.value)
     assert "inp     float32[8, 3, 32, 32]  (N, C, H, W)" in text
     assert "weight  float32[16, 4, 3, 3]   (O, I, kH, kW), groups=1" in text

@@ -9,11 +9,11 @@ import pytest
 from support.opcheck import check_gradient, check_round_trip, check_value
 
 from mgec.dialects.mge.pooling import (
-    AvgPool2dGradOp,
-    AvgPool2dOp,
-    MaxPool2dGradOp,
-    MaxPool2dOp,
-    MaxPool2dPickOp,
+    AvgPoolGradOp,
+    AvgPoolOp,
+    MaxPoolGradOp,
+    MaxPoolOp,
+    MaxPoolPickOp,
 )
 from mgec.dialects.mge.reference import evaluate
 from mgec.dialects.mge.spec import FLOAT32, FLOATS, INT8, INT32, UINT8, TensorSpec
@@ -44,18 +44,18 @@ CASES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     ),
     "empty batch": ((0, 2, 4, 4), {"kernel": (2, 2), "stride": (2, 2)}),
 }  # fmt: skip
-OPS = ["max_pool2d", "max_pool2d_grad", "max_pool2d_pick", "avg_pool2d", "avg_pool2d_grad"]
+OPS = ["max_pool", "max_pool_grad", "max_pool_pick", "avg_pool", "avg_pool_grad"]
 
 
 def call(op: str, inp: Any, attrs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Operands and attributes of one of the ops."""
-    if op in ("max_pool2d", "avg_pool2d"):
+    if op in ("max_pool", "avg_pool"):
         return [inp], attrs
-    if op == "avg_pool2d_grad":
-        (out,) = evaluate(AvgPool2dOp, [inp], attrs)
+    if op == "avg_pool_grad":
+        (out,) = evaluate(AvgPoolOp, [inp], attrs)
         return [data(out.shape, inp.dtype, 1)], {**attrs, "input_size": inp.shape[2:]}
-    (out,) = evaluate(MaxPool2dOp, [inp], attrs)
-    first = data(out.shape if op == "max_pool2d_grad" else inp.shape, inp.dtype, 1)
+    (out,) = evaluate(MaxPoolOp, [inp], attrs)
+    first = data(out.shape if op == "max_pool_grad" else inp.shape, inp.dtype, 1)
     return [first, inp, out], attrs
 
 
@@ -72,19 +72,19 @@ def test_value(op: str, case: str) -> None:
 def test_gradient(op: str, case: str) -> None:
     shape, attrs = CASES[case]
     arrays, attrs = call(op, data(shape, np.float64), attrs)
-    if op in ("max_pool2d_grad", "max_pool2d_pick"):
+    if op in ("max_pool_grad", "max_pool_pick"):
         # Linear in the first operand; the other two only say who won.
         first, inp, out = arrays
-        moved = evaluate(MaxPool2dGradOp if op.endswith("grad") else MaxPool2dPickOp, arrays, attrs)
+        moved = evaluate(MaxPoolGradOp if op.endswith("grad") else MaxPoolPickOp, arrays, attrs)
         (d,) = [data(moved[0].shape, np.float64, 5)]
-        other = MaxPool2dPickOp if op.endswith("grad") else MaxPool2dGradOp
+        other = MaxPoolPickOp if op.endswith("grad") else MaxPoolGradOp
         (back,) = evaluate(other, [d, inp, out], attrs)
         np.testing.assert_allclose((moved[0] * d).sum(), (first * back).sum(), rtol=1e-12)
     else:
         check_gradient(op, arrays, attrs)
 
 
-@pytest.mark.parametrize("op", ["avg_pool2d", "avg_pool2d_grad"])
+@pytest.mark.parametrize("op", ["avg_pool", "avg_pool_grad"])
 @pytest.mark.parametrize("case", ["odd", "mostly padding"])
 def test_padding_may_count(op: str, case: str) -> None:
     shape, attrs = CASES[case]
@@ -96,9 +96,9 @@ def test_padding_may_count(op: str, case: str) -> None:
 def test_mean_of_ones() -> None:
     ones = np.ones((1, 1, 3, 3), np.float32)
     attrs = {"kernel": (2, 2), "stride": (2, 2), "padding": (1, 0, 1, 0)}
-    (out,) = evaluate(AvgPool2dOp, [ones], attrs)
+    (out,) = evaluate(AvgPoolOp, [ones], attrs)
     np.testing.assert_array_equal(out, np.ones((1, 1, 2, 2)))
-    (out,) = evaluate(AvgPool2dOp, [ones], {**attrs, "count_include_pad": True})
+    (out,) = evaluate(AvgPoolOp, [ones], {**attrs, "count_include_pad": True})
     np.testing.assert_array_equal(out[0, 0], [[0.25, 0.5], [0.5, 1]])
 
 
@@ -113,10 +113,10 @@ def test_float_dtypes(op: str, dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", [INT8, INT32, UINT8], ids=lambda d: d.name)
 def test_max_of_integers(dtype: Any) -> None:
     shape, attrs = CASES["overlap"]
-    check_value("max_pool2d", [data(shape, dtype)], attrs)
+    check_value("max_pool", [data(shape, dtype)], attrs)
 
 
-@pytest.mark.parametrize("op", ["max_pool2d", "max_pool2d_grad", "max_pool2d_pick"])
+@pytest.mark.parametrize("op", ["max_pool", "max_pool_grad", "max_pool_pick"])
 def test_nan_ties_and_infinities(op: str) -> None:
     inp = np.array(
         [[NAN, 1, 2, 2], [3, NAN, 2, 2], [-INF, -INF, INF, 0], [-INF, -INF, INF, INF]], np.float32
@@ -129,46 +129,48 @@ def test_nan_ties_and_infinities(op: str) -> None:
 def test_the_first_of_ties_wins() -> None:
     inp = np.array([[1, 1, 7], [1, 1, NAN], [0, NAN, 3]], np.float32)[None, None]
     attrs = {"kernel": (2, 2), "stride": (1, 1)}
-    (out,) = evaluate(MaxPool2dOp, [inp], attrs)
-    (grad,) = evaluate(MaxPool2dGradOp, [np.ones_like(out), inp, out], attrs)
+    (out,) = evaluate(MaxPoolOp, [inp], attrs)
+    (grad,) = evaluate(MaxPoolGradOp, [np.ones_like(out), inp, out], attrs)
     np.testing.assert_array_equal(grad[0, 0], [[1, 0, 0], [0, 0, 2], [0, 1, 0]])
 
 
 X, Y = TensorSpec((2, 3, 8, 8), FLOAT32), TensorSpec((2, 3, 4, 4), FLOAT32)
 HALF = {"kernel": (2, 2), "stride": (2, 2)}
 ERRORS: list[tuple[Any, list[TensorSpec], dict[str, Any], type[Exception], str]] = [
-    (MaxPool2dOp, [TensorSpec((3, 8, 8), FLOAT32)], HALF, ShapeError,
-     "max_pool2d: inp has rank 3 but needs rank 4 (N, C, H, W)"),
-    (MaxPool2dOp, [TensorSpec(X.shape, np.dtype(bool))], HALF, DTypeError,
+    (MaxPoolOp, [TensorSpec((8, 8), FLOAT32)], HALF, ShapeError,
+     "max_pool: inp has rank 2 but needs rank 3, 4 or 5 (N, C, spatial axes)"),
+    (MaxPoolOp, [TensorSpec((3, 8, 8), FLOAT32)], HALF, ArgumentError,
+     "max_pool1d: kernel has length 2 but needs length 1"),
+    (MaxPoolOp, [TensorSpec(X.shape, np.dtype(bool))], HALF, DTypeError,
      "max_pool2d: inp has dtype bool, which is not supported"),
-    (AvgPool2dOp, [TensorSpec(X.shape, INT32)], HALF, DTypeError,
+    (AvgPoolOp, [TensorSpec(X.shape, INT32)], HALF, DTypeError,
      "avg_pool2d: inp has dtype int32, which is not supported"),
-    (MaxPool2dOp, [X], {"kernel": (2,), "stride": (2, 2)}, ArgumentError,
+    (MaxPoolOp, [X], {"kernel": (2,), "stride": (2, 2)}, ArgumentError,
      "max_pool2d: kernel has length 1 but needs length 2"),
-    (MaxPool2dOp, [X], {"kernel": (2, 0), "stride": (2, 2)}, ArgumentError,
+    (MaxPoolOp, [X], {"kernel": (2, 0), "stride": (2, 2)}, ArgumentError,
      "max_pool2d: kernel is [2, 0] but may not be below 1"),
-    (MaxPool2dOp, [X], {"kernel": (2, 2), "stride": (0, 2)}, ArgumentError,
+    (MaxPoolOp, [X], {"kernel": (2, 2), "stride": (0, 2)}, ArgumentError,
      "max_pool2d: stride is [0, 2] but may not be below 1"),
-    (MaxPool2dOp, [X], {**HALF, "padding": (-1, 0, 0, 0)}, ArgumentError,
+    (MaxPoolOp, [X], {**HALF, "padding": (-1, 0, 0, 0)}, ArgumentError,
      "max_pool2d: padding is [-1, 0, 0, 0] but may not be below 0"),
-    (MaxPool2dOp, [X], {**HALF, "padding": (0, 0, 2, 0)}, ArgumentError,
+    (MaxPoolOp, [X], {**HALF, "padding": (0, 0, 2, 0)}, ArgumentError,
      "max_pool2d: padding is [0, 0, 2, 0] but kernel is [2, 2], "
      "so some windows see padding only"),
-    (AvgPool2dOp, [X], {"kernel": (9, 2), "stride": (2, 2)}, ShapeError,
+    (AvgPoolOp, [X], {"kernel": (9, 2), "stride": (2, 2)}, ShapeError,
      "avg_pool2d: kernel covers 9 rows but input has 8, padding included"),
-    (AvgPool2dOp, [TensorSpec((1, 1, 4, 0), FLOAT32)], HALF, ShapeError,
+    (AvgPoolOp, [TensorSpec((1, 1, 4, 0), FLOAT32)], HALF, ShapeError,
      "avg_pool2d: input has 0 columns"),
-    (MaxPool2dGradOp, [X, X, Y], HALF, ShapeError,
+    (MaxPoolGradOp, [X, X, Y], HALF, ShapeError,
      "max_pool2d_grad: d_out has shape [2, 3, 8, 8] but pooling gives [2, 3, 4, 4]"),
-    (MaxPool2dGradOp, [Y, X, X], HALF, ShapeError,
+    (MaxPoolGradOp, [Y, X, X], HALF, ShapeError,
      "max_pool2d_grad: pooled has shape [2, 3, 8, 8] but pooling gives [2, 3, 4, 4]"),
-    (MaxPool2dGradOp, [TensorSpec(Y.shape, np.dtype(np.float64)), X, Y], HALF, DTypeError,
+    (MaxPoolGradOp, [TensorSpec(Y.shape, np.dtype(np.float64)), X, Y], HALF, DTypeError,
      "max_pool2d_grad: d_out is float64 but inp is float32"),
-    (MaxPool2dPickOp, [Y, X, Y], HALF, ShapeError,
+    (MaxPoolPickOp, [Y, X, Y], HALF, ShapeError,
      "max_pool2d_pick: values is float32[2, 3, 4, 4] but inp is float32[2, 3, 8, 8]"),
-    (AvgPool2dGradOp, [Y], {**HALF, "input_size": (8, 10)}, ShapeError,
+    (AvgPoolGradOp, [Y], {**HALF, "input_size": (8, 10)}, ShapeError,
      "avg_pool2d_grad: d_out has shape [2, 3, 4, 4] but pooling gives [2, 3, 4, 5]"),
-    (AvgPool2dGradOp, [Y], {**HALF, "input_size": (8,)}, ArgumentError,
+    (AvgPoolGradOp, [Y], {**HALF, "input_size": (8,)}, ArgumentError,
      "avg_pool2d_grad: input_size has length 1 but needs length 2"),
 ]  # fmt: skip
 

@@ -18,7 +18,7 @@ from mgec.compiler.kernels.operand import NotApplicable
 from mgec.compiler.kernels.source import DimRef
 from mgec.compiler.targets import host_target
 from mgec.dialects.mge.contraction import MatmulOp, contraction_maps
-from mgec.dialects.mge.convolution import Conv2dDgradOp, Conv2dOp, Conv2dWgradOp
+from mgec.dialects.mge.convolution import ConvDgradOp, ConvOp, ConvWgradOp
 from mgec.dialects.mge.reference import evaluate
 from mgec.dialects.mge.spec import BOOL, FLOAT16, FLOAT32, FLOAT64
 
@@ -123,28 +123,28 @@ CONVOLUTIONS = [
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 @pytest.mark.parametrize("kind", ["forward", "dgrad", "wgrad"])
-def test_conv2d(run, target, case, kind, dynamic):
+def test_convolution(run, target, case, kind, dynamic):
     inp, weight, stride, padding, dilation, groups = case
     attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     x = RNG.standard_normal(inp).astype(np.float32)
     w = RNG.standard_normal(weight).astype(np.float32)
     if dynamic and groups > 1:
         with pytest.raises(NotApplicable):
-            check(run, Conv2dOp, target, x, w, attrs, dynamic)
+            check(run, ConvOp, target, x, w, attrs, dynamic)
         return
     if kind == "forward":
-        check(run, Conv2dOp, target, x, w, attrs, dynamic, terms=int(np.prod(weight[1:])))
+        check(run, ConvOp, target, x, w, attrs, dynamic, terms=int(np.prod(weight[1:])))
         return
-    (y,) = evaluate(Conv2dOp, [x, w], Conv2dOp.complete_attrs(attrs))
+    (y,) = evaluate(ConvOp, [x, w], ConvOp.complete_attrs(attrs))
     dy = RNG.standard_normal(y.shape).astype(np.float32)
     if kind == "dgrad":
         terms = int(np.prod(weight)) // weight[1]
         attrs = {**attrs, "input_size": inp[2:]}
-        op, other = Conv2dDgradOp, w
+        op, other = ConvDgradOp, w
     else:
         terms = int(np.prod(dy.shape)) // dy.shape[1]
         attrs = {**attrs, "kernel_size": weight[2:]}
-        op, other = Conv2dWgradOp, x
+        op, other = ConvWgradOp, x
     check(run, op, target, dy, other, attrs, dynamic, terms=terms)
 
 
@@ -185,8 +185,8 @@ def test_convolution_epilogue(run, target):
     x = RNG.standard_normal((2, 3, 9, 9)).astype(np.float32)
     w = RNG.standard_normal((5, 3, 3, 3)).astype(np.float32)
     bias = RNG.standard_normal(5).astype(np.float32)
-    attrs = Conv2dOp.complete_attrs({"padding": (1, 1, 1, 1)})
-    (expected,) = evaluate(Conv2dOp, [x.astype(np.float64), w.astype(np.float64)], attrs)
+    attrs = ConvOp.complete_attrs({"padding": (1, 1, 1, 1)})
+    (expected,) = evaluate(ConvOp, [x.astype(np.float64), w.astype(np.float64)], attrs)
     expected = np.maximum(expected + bias[:, None, None], 0)
     epilogue = Epilogue(
         (Extra(FLOAT32, (False, True, False, False)),),
@@ -194,7 +194,7 @@ def test_convolution_epilogue(run, target):
         lambda b, acc, xs: [b.maximum(b.add(acc, xs[0]), b.like(0, acc))],
     )
     source, _ = kernel(
-        Conv2dOp, target, x.shape, w.shape, expected.shape, attrs, False, epilogue=epilogue
+        ConvOp, target, x.shape, w.shape, expected.shape, attrs, False, epilogue=epilogue
     )
     (actual,) = run(source, target, [x, w, bias], [(expected.shape, np.float32)])
     np.testing.assert_allclose(actual, expected, atol=1e-5)

@@ -48,9 +48,9 @@ def check(run, target, op, arrays, window, attrs, dynamic, blocks=None, toleranc
     kind = op_class(f"mge.{op}")
     full = kind.complete_attrs(attrs)
     (expected,) = evaluate(kind, arrays, full)
-    image = expected.shape if op == "avg_pool2d_grad" else arrays[len(arrays) > 1].shape
+    image = expected.shape if op == "avg_pool_grad" else arrays[len(arrays) > 1].shape
     windows = expected.shape if not op.endswith("grad") else arrays[0].shape
-    if op == "max_pool2d_pick":
+    if op == "max_pool_pick":
         image = arrays[0].shape
     sizes: list[Any] = [image, windows]
     dims: list[int] = []
@@ -75,18 +75,18 @@ def attributes(kernel, stride, padding):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("special", [False, True])
 def test_maximum(run, target, case, dynamic, special):
-    """max_pool2d, its gradient and the pick, exactly: ties, NaN and -inf included."""
+    """max_pool, its gradient and the pick, exactly: ties, NaN and -inf included."""
     shape, *geometry = case
     window, attrs = Window(*geometry), attributes(*geometry)
     x = values(shape, np.float32)
     if special and x.size > 4:
         x[RNG.random(x.shape) < 0.05] = np.nan
         x[RNG.random(x.shape) < 0.3] = -np.inf
-    pooled = check(run, target, "max_pool2d", [x], window, attrs, dynamic)
+    pooled = check(run, target, "max_pool", [x], window, attrs, dynamic)
     d_out = values(pooled.shape, np.float32)
     if min(geometry[0]) < 9:
-        check(run, target, "max_pool2d_grad", [d_out, x, pooled], window, attrs, dynamic)
-    check(run, target, "max_pool2d_pick", [values(shape, np.float32), x, pooled],
+        check(run, target, "max_pool_grad", [d_out, x, pooled], window, attrs, dynamic)
+    check(run, target, "max_pool_pick", [values(shape, np.float32), x, pooled],
           window, attrs, dynamic)  # fmt: skip
 
 
@@ -98,11 +98,11 @@ def test_mean(run, target, case, dynamic, count_include_pad):
     window = Window(*geometry, count_include_pad=count_include_pad)
     attrs = {**attributes(*geometry), "count_include_pad": count_include_pad}
     x = RNG.standard_normal(shape).astype(np.float32)
-    mean = check(run, target, "avg_pool2d", [x], window, attrs, dynamic, tolerance=2e-6)
+    mean = check(run, target, "avg_pool", [x], window, attrs, dynamic, tolerance=2e-6)
     if min(geometry[0]) < 9:
         attrs["input_size"] = shape[2:]
         d_out = RNG.standard_normal(mean.shape).astype(np.float32)
-        check(run, target, "avg_pool2d_grad", [d_out], window, attrs, dynamic, tolerance=4e-6)
+        check(run, target, "avg_pool_grad", [d_out], window, attrs, dynamic, tolerance=4e-6)
 
 
 @pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16, FLOAT64, INT8, UINT8, INT32])
@@ -110,15 +110,15 @@ def test_dtypes(run, target, dtype):
     geometry = (3, 3), (2, 2), (1, 1, 1, 1)
     window, attrs = Window(*geometry), attributes(*geometry)
     x = values((2, 3, 20, 37), dtype)
-    pooled = check(run, target, "max_pool2d", [x], window, attrs, False)
+    pooled = check(run, target, "max_pool", [x], window, attrs, False)
     if np.dtype(dtype).kind in "iu":
         return
     d_out = values(pooled.shape, dtype)
-    check(run, target, "max_pool2d_grad", [d_out, x, pooled], window, attrs, False)
+    check(run, target, "max_pool_grad", [d_out, x, pooled], window, attrs, False)
     tolerance = {FLOAT16: 1e-3, BFLOAT16: 1e-2, FLOAT64: 1e-15}[dtype]
-    check(run, target, "avg_pool2d", [x], window, attrs, False, tolerance=tolerance)
+    check(run, target, "avg_pool", [x], window, attrs, False, tolerance=tolerance)
     attrs["input_size"] = x.shape[2:]
-    check(run, target, "avg_pool2d_grad", [d_out], window, attrs, False, tolerance=4 * tolerance)
+    check(run, target, "avg_pool_grad", [d_out], window, attrs, False, tolerance=4 * tolerance)
 
 
 @pytest.mark.parametrize("geometry", [case[1:] for case in CASES[3:6]])
@@ -127,13 +127,13 @@ def test_small_blocks(run, target, geometry):
     window, attrs = Window(*geometry), attributes(*geometry)
     x = values((1, 2, 23, 90), np.float32)
     blocks = PoolingBlocks(rows=2, columns=16)
-    pooled = check(run, target, "max_pool2d", [x], window, attrs, False, blocks)
+    pooled = check(run, target, "max_pool", [x], window, attrs, False, blocks)
     d_out = values(pooled.shape, np.float32)
     for dynamic in (False, True):
         arrays = [d_out, x, pooled]
-        check(run, target, "max_pool2d_grad", arrays, window, attrs, dynamic, blocks)
+        check(run, target, "max_pool_grad", arrays, window, attrs, dynamic, blocks)
     attrs["input_size"] = x.shape[2:]
-    check(run, target, "avg_pool2d_grad", [d_out], window, attrs, False, blocks, tolerance=4e-6)
+    check(run, target, "avg_pool_grad", [d_out], window, attrs, False, blocks, tolerance=4e-6)
 
 
 @pytest.mark.parametrize("case", CASES[:8])
@@ -142,15 +142,15 @@ def test_static_and_run_time_sizes_agree(run, target, case):
     window, attrs = Window(*geometry), attributes(*geometry)
     x = RNG.standard_normal(shape).astype(np.float32)
     means = [
-        check(run, target, "avg_pool2d", [x], window, attrs, dynamic, tolerance=2e-6).tobytes()
+        check(run, target, "avg_pool", [x], window, attrs, dynamic, tolerance=2e-6).tobytes()
         for dynamic in (False, True)
     ]
     assert means[0] == means[1]
     attrs["input_size"] = shape[2:]
-    (mean,) = evaluate(op_class("mge.avg_pool2d"), [x], attributes(*geometry))
+    (mean,) = evaluate(op_class("mge.avg_pool"), [x], attributes(*geometry))
     d_out = RNG.standard_normal(mean.shape).astype(np.float32)
     grads = [
-        check(run, target, "avg_pool2d_grad", [d_out], window, attrs, d, tolerance=4e-6).tobytes()
+        check(run, target, "avg_pool_grad", [d_out], window, attrs, d, tolerance=4e-6).tobytes()
         for d in (False, True)
     ]
     assert grads[0] == grads[1]
@@ -159,6 +159,6 @@ def test_static_and_run_time_sizes_agree(run, target, case):
 def test_refuses_the_gradient_of_huge_windows():
     with pytest.raises(NotApplicable, match="9 x 20"):
         pooling_kernel(
-            "avg_pool2d_grad", "k", host_target(), (1, 1, 12, 30), (1, 1, 4, 11),
+            "avg_pool_grad", "k", host_target(), (1, 1, 12, 30), (1, 1, 4, 11),
             Window((9, 20), (1, 1)), FLOAT32,
         )  # fmt: skip

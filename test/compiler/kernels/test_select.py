@@ -50,7 +50,7 @@ SELECTION: dict[str, tuple[list[str], Any, tuple[Any, ...]]] = {
     "matmul, int32": (
         ["linalg"], lambda b, x, w: b.matmul(x, w), (((8, 4), "int32"), ((4, 16), "int32")),
     ),
-    "conv2d": (["contraction"], lambda b, x, w: b.conv2d(x, w), ((1, 4, 6, 6), (8, 4, 3, 3))),
+    "conv": (["contraction"], lambda b, x, w: b.conv(x, w), ((1, 4, 6, 6), (8, 4, 3, 3))),
     "reduction": (["reduce rows"], lambda b, x: b.reduce_sum(x, axes=(1,)), ((8, 40),)),
     "reduction, prologue and epilogue": (
         ["reduce rows"],
@@ -109,19 +109,19 @@ ONE_VALUE: dict[str, tuple[Any, tuple[int, ...], str]] = {
     "matmul": (lambda b, x: b.matmul(x, x, transpose_rhs=True), (3, 5), "float32"),
     "concat": (lambda b, x: b.concat(x, x, x, axis=0), (3, 5), "float32"),
     "layer_norm": (lambda b, x: b.layer_norm(x, x, x), (7,), "float32"),
-    "conv2d": (lambda b, x: b.conv2d(x, x), (2, 2, 3, 3), "float32"),
-    "conv2d_dgrad": (
-        lambda b, x: b.conv2d_dgrad(x, x, input_size=(1, 1)), (2, 2, 1, 1), "float32",
+    "conv": (lambda b, x: b.conv(x, x), (2, 2, 3, 3), "float32"),
+    "conv_dgrad": (
+        lambda b, x: b.conv_dgrad(x, x, input_size=(1, 1)), (2, 2, 1, 1), "float32",
     ),
-    "conv2d_wgrad": (
-        lambda b, x: b.conv2d_wgrad(x, x, kernel_size=(1, 1)), (2, 2, 1, 1), "float32",
+    "conv_wgrad": (
+        lambda b, x: b.conv_wgrad(x, x, kernel_size=(1, 1)), (2, 2, 1, 1), "float32",
     ),
-    "max_pool2d_grad": (
-        lambda b, x: b.max_pool2d_grad(x, x, x, kernel=(1, 1), stride=(1, 1)),
+    "max_pool_grad": (
+        lambda b, x: b.max_pool_grad(x, x, x, kernel=(1, 1), stride=(1, 1)),
         (1, 2, 3, 3), "float32",
     ),
-    "max_pool2d_pick": (
-        lambda b, x: b.max_pool2d_pick(x, x, x, kernel=(1, 1), stride=(1, 1)),
+    "max_pool_pick": (
+        lambda b, x: b.max_pool_pick(x, x, x, kernel=(1, 1), stride=(1, 1)),
         (1, 2, 3, 3), "float32",
     ),
 }  # fmt: skip
@@ -186,7 +186,7 @@ EAGER: dict[str, tuple[str, str, list[tuple[int, ...] | None], dict[str, Any]]] 
     "add, broadcast": ("elementwise", "add", [(3, 5), (5,)], {}),
     "matmul": ("contraction", "matmul", [(3, 5), (5, 7)], {}),
     "matmul, batched": ("contraction", "matmul", [(2, 3, 5), (5, 7)], {}),
-    "conv2d": ("contraction", "conv2d", [(1, 2, 6, 6), (4, 2, 3, 3)], {"padding": (1, 1, 1, 1)}),
+    "conv": ("contraction", "conv", [(1, 2, 6, 6), (4, 2, 3, 3)], {"padding": (1, 1, 1, 1)}),
     "sum": ("reduce rows", "reduce_sum", [(3, 50)], {"axes": (1,)}),
     "softmax": ("softmax rows", "softmax", [(3, 50)], {"axis": 1}),
     "layer_norm": ("layer norm rows", "layer_norm", [(3, 50), (50,), (50,)], {}),

@@ -6,7 +6,7 @@
 // FOLDED-LABEL: @conv
 func.func @conv(%x: tensor<1x1x3x3xf32>) -> tensor<1x2x3x3xf32> {
   // FOLDED-NEXT: %[[W:.*]] = mge.constant {value = dense<{{\[\[\[\[}}2.000000e+00]]], {{\[\[\[}}1.200000e+01]]]]>
-  // FOLDED-NEXT: %[[R:.*]] = mge.conv2d %x, %[[W]]
+  // FOLDED-NEXT: %[[R:.*]] = mge.conv %x, %[[W]]
   // FOLDED-NEXT: %[[B:.*]] = mge.constant {value = dense<{{\[\[\[}}-1.500000e+00]], {{\[\[}}-7.000000e+00]]]>
   // FOLDED-NEXT: %[[Y:.*]] = mge.add %[[R]], %[[B]]
   // FOLDED-NEXT: func.return %[[Y]]
@@ -17,9 +17,9 @@ func.func @conv(%x: tensor<1x1x3x3xf32>) -> tensor<1x2x3x3xf32> {
   %v = mge.constant {value = dense<[0.5, 0.5]> : tensor<2xf32>} : () -> tensor<2xf32>
   // CHECK-NOT: mge.batch_norm_inference
   // CHECK: mge.rsqrt {{.*}} loc("net.py":5:0)
-  // CHECK: %[[C:.*]] = mge.conv2d %x, %{{.*}} loc("net.py":4:0)
+  // CHECK: %[[C:.*]] = mge.conv %x, %{{.*}} loc("net.py":4:0)
   // CHECK: mge.add %[[C]], %{{.*}} : (tensor<1x2x3x3xf32>, tensor<2x1x1xf32>) -> tensor<1x2x3x3xf32> loc("net.py":5:0)
-  %0 = mge.conv2d %x, %w : (tensor<1x1x3x3xf32>, tensor<2x1x1x1xf32>) -> tensor<1x2x3x3xf32> loc("net.py":4:0)
+  %0 = mge.conv %x, %w : (tensor<1x1x3x3xf32>, tensor<2x1x1x1xf32>) -> tensor<1x2x3x3xf32> loc("net.py":4:0)
   %1 = mge.batch_norm_inference %0, %g, %b, %m, %v {eps = 0.5} : (tensor<1x2x3x3xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> tensor<1x2x3x3xf32> loc("net.py":5:0)
   func.return %1 : tensor<1x2x3x3xf32>
 }

@@ -100,9 +100,9 @@ def test_batch_norm_folds_into_weights(seed: int, kind: str, with_bias: bool, dt
 
     channels = 4 if kind == "depthwise" else 6
     if kind == "conv2d":
-        value = b.conv2d(block.args[0], weight(6, 4, 3, 2), padding=(1, 1, 0, 1))
+        value = b.conv(block.args[0], weight(6, 4, 3, 2), padding=(1, 1, 0, 1))
     elif kind == "depthwise":
-        value = b.conv2d(block.args[0], weight(4, 1, 3, 3), groups=4)
+        value = b.conv(block.args[0], weight(4, 1, 3, 3), groups=4)
     elif kind == "matmul":
         value = b.matmul(block.args[0], weight(4, 6))
     else:

@@ -27,12 +27,12 @@ def test_batch_norms_disappear_into_weights() -> None:
     expected = run_function(graph.main, [x.numpy()], weights=graph.weights)
     run_phases(graph, until="graph")
     names = [op.name for op in graph.main.body.block.ops]
-    assert names.count("mge.conv2d") == 2 and names.count("mge.add") == 2
+    assert names.count("mge.conv") == 2 and names.count("mge.add") == 2
     assert not {"mge.mul", "mge.sqrt", "mge.batch_norm_inference"} & set(names)
     (folded,) = run_function(graph.main, [x.numpy()], weights=graph.weights)
     np.testing.assert_allclose(folded, expected[0], rtol=1e-5, atol=1e-5)
     compiled = compile_graph(infer.inference_graph())
-    assert [call.name for call in compiled.calls] == ["conv2d_add_relu", "conv2d_add"]
+    assert [call.name for call in compiled.calls] == ["conv_add_relu", "conv_add"]
     np.testing.assert_allclose(compiled.load()(x.numpy())[0], expected[0], rtol=1e-4, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ INSTALLED := .venv/installed
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard runtime/native/*.[ch] runtime/include/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow lint format docs bench wheel wheel-test clean
+.PHONY: help demo test test-fast test-slow test-targets lint format docs bench wheel wheel-test clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -25,10 +25,13 @@ demo: $(INSTALLED)  ## train, dump and run LeNet on scanned digits
 test: lint test-fast wheel-test  ## everything that must pass before a push
 
 test-fast: $(INSTALLED)  ## pytest, lit and doctests
-	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow'
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow and not matrix'
 
 test-slow: $(INSTALLED)  ## the long suites: random graphs, mutated artifacts
 	$(BIN)/python -m pytest -n $(JOBS) -m slow
+
+test-targets: $(INSTALLED)  ## every kernel test for every target; aarch64 under qemu
+	$(BIN)/python -m pytest -n $(JOBS) -m matrix
 
 lint: $(INSTALLED)  ## ruff and pyright
 	$(BIN)/ruff check .

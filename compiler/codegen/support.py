@@ -77,6 +77,6 @@ def support_functions(text: str, target: Target) -> str:
     parts: list[str] = []
     if "bfloat" in text:
         parts.append(_BFLOAT)
-    if " half" in text and "f16c" not in target.required:
+    if " half" in text and not target.converts_half:
         parts.append(_HALF)
     return "".join(parts)

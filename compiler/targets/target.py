@@ -1,7 +1,8 @@
 """Targets: triple, CPU, and the numbers that templates are built from.
 
 Templates ask a `Target` for vector lengths and register counts and never the host, so that
-the same template, regenerated, serves every x86 level (and other architectures later).
+the same template, regenerated, serves every x86 level and NEON. How to add one:
+docs/adding-a-target.md.
 """
 
 # archspec has no types.
@@ -9,11 +10,11 @@ the same template, regenerated, serves every x86 level (and other architectures 
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass, replace
 from functools import cache
 
 from mgec.errors import OptionError
+from mgec.runtime import host
 
 
 @dataclass(frozen=True)
@@ -21,16 +22,17 @@ class Target:
     """A machine to compile for.
 
     Attributes:
-        name: what users call it ("x86-64-v4").
+        name: what users call it ("x86-64-v4"); at most 16 characters, for the artifact's table.
         triple: LLVM target triple.
         cpu: LLVM CPU name.
         features: LLVM feature string ("+avx512f,...") on top of the CPU's.
         vector_bytes: bytes of one vector register.
         vector_registers: how many vector registers there are.
         has_fma: whether multiply-add is one instruction.
+        converts_half: whether float16 to float32 and back are instructions.
         l1_bytes: first-level data cache per core.
         l2_bytes: second-level cache per core.
-        required: CPU flags an artifact for this target needs at run time.
+        required: CPU flags an artifact for this target needs at run time, as Linux names them.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Target:
     vector_bytes: int
     vector_registers: int
     has_fma: bool
+    converts_half: bool = True
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 1024 * 1024
     required: tuple[str, ...] = ()
@@ -49,38 +52,59 @@ class Target:
         return self.vector_bytes // element_bytes
 
     @property
+    def architecture(self) -> str:
+        """The first part of the triple: "x86_64" or "aarch64"."""
+        return self.triple.partition("-")[0]
+
+    @property
     def key(self) -> str:
         """What distinguishes code for this target, for caches."""
         caches = f"{self.l1_bytes}/{self.l2_bytes}"  # they decide tile sizes
         return f"{self.triple}/{self.cpu}/{self.features}/{self.vector_bytes}/{caches}"
 
 
-_LINUX = "x86_64-unknown-linux-gnu"
+_X86 = "x86_64-unknown-linux-gnu"
 _V3 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+
+_ARM = "aarch64-unknown-linux-gnu"
+_DOT = ("asimd", "asimddp")
+_I8MM = (*_DOT, "i8mm", "bf16")
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("x86-64", _LINUX, "x86-64", "", 16, 16, has_fma=False),
-        Target("x86-64-v2", _LINUX, "x86-64-v2", "", 16, 16, has_fma=False,
+        Target("x86-64", _X86, "x86-64", "", 16, 16, has_fma=False, converts_half=False),
+        Target("x86-64-v2", _X86, "x86-64-v2", "", 16, 16, has_fma=False, converts_half=False,
                required=("sse4_2", "popcnt")),
-        Target("x86-64-v3", _LINUX, "x86-64-v3", "", 32, 16, has_fma=True, required=_V3),
-        Target("x86-64-v4", _LINUX, "x86-64-v4", "", 64, 32, has_fma=True, required=_V4),
+        Target("x86-64-v3", _X86, "x86-64-v3", "", 32, 16, has_fma=True, required=_V3),
+        Target("x86-64-v4", _X86, "x86-64-v4", "", 64, 32, has_fma=True, required=_V4),
+        Target("aarch64", _ARM, "generic", "+neon", 16, 32, has_fma=True, required=("asimd",)),
+        Target("aarch64-dotprod", _ARM, "generic", "+neon,+dotprod", 16, 32, has_fma=True,
+               required=_DOT),
+        Target("aarch64-i8mm", _ARM, "generic", "+neon,+dotprod,+i8mm,+bf16", 16, 32,
+               has_fma=True, required=_I8MM),
     )
 }  # fmt: skip
-"""The targets by name. `host` is the best of them that this machine can run."""
+"""The targets by name, of each architecture the most capable last."""
+
+_SYSTEM = "-linux-gnu"  # all targets are of this system, so that their names leave it out
 
 
 def target_named(name: str) -> Target:
-    """The target called `name`; "host" is this machine's.
+    """The target called `name`.
+
+    Args:
+        name: a key of `TARGETS`, also with the system in it ("aarch64-linux-gnu",
+            "aarch64-linux-gnu-dotprod"), or "host" for this machine's.
 
     Raises:
         OptionError: if there is none.
     """
     if name == "host":
         return host_target()
-    if (target := TARGETS.get(name)) is None:
+    target = TARGETS.get(name.replace("x86_64", "x86-64").replace(_SYSTEM, "", 1))
+    if target is None:
         raise OptionError(
             f"there is no target {name!r}", fix=f"use host or one of {', '.join(TARGETS)}"
         )
@@ -92,15 +116,15 @@ def host_target() -> Target:
     """The best target this machine runs, with its own cache sizes."""
     import archspec.cpu
 
-    machine = platform.machine()
-    if machine not in ("x86_64", "AMD64"):
+    known = [each for each in TARGETS.values() if each.architecture == host.architecture()]
+    if not known:
         raise OptionError(
-            f"this machine is {machine}, and mgec compiles only for x86-64 so far",
-            fix="cross-compile with --target, or run on x86-64",
+            f"this machine is {host.architecture()}, and mgec compiles only for x86-64 and aarch64",
+            fix="cross-compile with --target, or run on one of these",
         )
     flags = set(archspec.cpu.detect.detected_info().features)  # pyright: ignore
-    best = TARGETS["x86-64"]
-    for target in TARGETS.values():
+    best = known[0]
+    for target in known:
         if all(flag in flags for flag in target.required):
             best = target
     l1, l2 = _cache_bytes(1), _cache_bytes(2)

@@ -1,35 +1,63 @@
-"""Running kernels straight from their sources."""
+"""Running kernels straight from their sources, here or in an emulator."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from support.emulator import kernel_server
 
 from mgec.compiler.codegen.llvm_backend import KernelLoader, compile_kernel
 from mgec.compiler.kernels.source import KernelSource
-from mgec.compiler.targets import Target, host_target, target_named
+from mgec.compiler.targets import Target, target_named
+from mgec.runtime import host
 
 _LOADER = KernelLoader()
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+Array = np.ndarray[Any, Any]
+Call = Callable[[Sequence[Array], Sequence[int], Sequence[tuple[int, int]]], None]
+"""Calls a kernel: buffers, dims, and the ranges of units, one after the other."""
+
+
+def _native(source: KernelSource, target: Target) -> Call:
+    address = _LOADER.load(compile_kernel(source, target))
+
+    def call(arrays: Sequence[Array], dims: Sequence[int], ranges: Any) -> None:
+        table = (ctypes.c_int64 * max(1, len(dims)))(*dims)
+        buffers = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
+        for low, high in ranges:
+            _FUNCTION(address)(buffers, table, low, high)
+
+    return call
+
+
+def _emulated(source: KernelSource, target: Target, outputs: Sequence[int]) -> Call:
+    server = kernel_server(target.architecture)
+    library = server.prepare(compile_kernel(source, target), target)
+    return lambda arrays, dims, ranges: server.run(
+        library, source.name, arrays, outputs, dims, ranges
+    )
 
 
 def _run(
     source: KernelSource,
     target: Target,
-    inputs: Sequence[np.ndarray[Any, Any]],
+    inputs: Sequence[Array],
     outputs: Sequence[tuple[tuple[int, ...], Any]],
     dims: Sequence[int] = (),
-) -> list[np.ndarray[Any, Any]]:
+) -> list[Array]:
     """Compiles a kernel, runs it in one piece and in three, and checks that the bits agree."""
-    address = _LOADER.load(compile_kernel(source, target))
+    if target.architecture == host.architecture():
+        call = _native(source, target)
+    else:
+        call = _emulated(source, target, range(len(inputs), len(inputs) + len(outputs)))
     units = source.units.evaluate(dims)
-    table = (ctypes.c_int64 * max(1, len(dims)))(*dims)
-    results: list[list[np.ndarray[Any, Any]]] = []
+    results: list[list[Array]] = []
     for pieces in (1, 3):
         made = [np.zeros(shape, dtype) for shape, dtype in outputs]  # then what must not stay
         for array in made:
@@ -38,10 +66,7 @@ def _run(
         if source.scratch_bytes:
             arrays.append(np.full(source.scratch_bytes, 0xFF, np.uint8))  # NaN, if ever used
         assert len(arrays) == source.num_buffers
-        buffers = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
-        bounds = [units * i // pieces for i in range(pieces + 1)]
-        for low, high in pairwise(bounds):
-            _FUNCTION(address)(buffers, table, low, high)
+        call(arrays, dims, list(pairwise(units * i // pieces for i in range(pieces + 1))))
         results.append(made)
     for one, other in zip(*results, strict=True):
         assert one.tobytes() == other.tobytes(), "the result depends on how units are divided"
@@ -49,16 +74,31 @@ def _run(
 
 
 @pytest.fixture
-def run() -> Callable[..., list[np.ndarray[Any, Any]]]:
+def run() -> Callable[..., list[Array]]:
     """`run(source, target, inputs, [(shape, dtype)...], dims) -> outputs`."""
     return _run
 
 
-@pytest.fixture(params=["host", "x86-64-v3", "x86-64"])
+@pytest.fixture(scope="session", autouse=True)
+def _close_servers() -> Iterator[None]:
+    """Ends the emulators."""
+    yield
+    if kernel_server.cache_info().currsize:
+        kernel_server("aarch64").close()
+
+
+_ALWAYS = ("host", "x86-64-v3", "x86-64")
+_MATRIX = ("x86-64-v2", "aarch64")  # the others take another path through no template
+
+
+@pytest.fixture(
+    params=[*_ALWAYS, *(pytest.param(name, marks=pytest.mark.matrix) for name in _MATRIX)]
+)
 def target(request: pytest.FixtureRequest) -> Target:
-    """Each target the host can run."""
+    """Each target the host can run, itself or in an emulator."""
     chosen = target_named(request.param)
-    best = host_target()
-    if not set(chosen.required) <= set(best.required):
-        pytest.skip(f"this machine lacks what {chosen.name} requires: {chosen.required}")
+    if chosen.architecture == host.architecture():
+        missing = host.missing_features(chosen.required)
+        if missing:
+            pytest.skip(f"this machine lacks what {chosen.name} requires: {', '.join(missing)}")
     return chosen

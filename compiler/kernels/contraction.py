@@ -20,11 +20,8 @@ order). Where the rows are counted at run time, the kernel has both forms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, Size, Value, VectorLanes
 from mgec.compiler.kernels.epilogue import Epilogue, Finisher, out_strides
@@ -40,6 +37,7 @@ from mgec.compiler.kernels.operand import (
     unit_stride,
 )
 from mgec.compiler.kernels.pack import Packer, Panels, Place, transpose
+from mgec.compiler.kernels.packing import Packing
 from mgec.compiler.kernels.source import KernelSource, Units
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.contraction import AxisMap, ContractionMaps, Loop
@@ -60,6 +58,9 @@ class ContractionTiles:
         pack_a: width of A's panels.
         direct_rows: up to how many rows B is read in place rather than packed.
         dot_rows: up to how many rows are dot products with the rows of a transposed B.
+        block_bytes: about how much of A and of the result a block of rows touches, where each
+            unit takes all panels; 100 KB leave most of the second-level cache to B.
+        ahead: whether to prefetch the next panel while one is used.
     """
 
     mr: int
@@ -70,6 +71,8 @@ class ContractionTiles:
     pack_a: int = 8
     direct_rows: int = 31
     dot_rows: int = 3
+    block_bytes: int = 100 * 1024
+    ahead: bool = False
 
     @staticmethod
     def for_target(target: Target) -> ContractionTiles:
@@ -109,22 +112,35 @@ class ContractionTiles:
                 tiles = replace(tiles, nc=nc)
         return tiles
 
+    def fit_packed(
+        self, m: int, n: int, depth: int, batch: int, lanes: int, itemsize: int, target: Target
+    ) -> ContractionTiles:
+        """These tiles for a B that came packed: nothing is packed twice if a unit is small.
 
-def pack_b(matrix: np.ndarray[Any, Any], columns: int) -> np.ndarray[Any, Any]:
-    """Panels of a constant B, as `contraction_kernel(b_packed=True)` reads them.
+        Many rows are cut into blocks that run through all panels, so that a row of the result
+        is finished while it is in the cache. Few rows are one block, and the panels are shared
+        out, so that each thread reads its own part of B.
+        """
+        tiles = self.fit(Product(m), Product(n), Product(batch), lanes)
+        even = [r for r in (self.mr, self.mr - 1, self.mr - 2) if r > 0 and m % r == 0]
+        mr = even[0] if even and m >= self.mr else tiles.mr
+        panels = max(1, -(-n // (tiles.nv * lanes)))
+        row_bytes = itemsize * (depth + 2 * n)
+        mc = max(4 * mr, min(self.mc, self.block_bytes // row_bytes) // mr * mr)
+        if m * batch >= _MANY_BLOCKS * mc:
+            nc = panels
+        else:
+            mc = max(1, -(-m // mr)) * mr
+            nc = max(1, panels * batch // _PANEL_UNITS)
+        ahead = itemsize * depth * n * batch > target.l2_bytes // 2
+        return replace(tiles, mr=mr, mc=mc, nc=nc, kc=max(1, depth), ahead=ahead)
 
-    Args:
-        matrix: B as [K, N].
-        columns: columns per panel: `panel_columns`.
 
-    Returns:
-        An array [ceil(N / columns), K, columns], zero in the columns beyond N.
-    """
-    depth, count = matrix.shape
-    panels = -(-count // columns)
-    padded = np.zeros((depth, panels * columns), matrix.dtype)
-    padded[:, :count] = matrix
-    return np.ascontiguousarray(padded.reshape(depth, panels, columns).transpose(1, 0, 2))
+_MANY_BLOCKS = 8
+"""From this many blocks of rows on they are units enough for several threads."""
+
+_PANEL_UNITS = 16
+"""Into about how many units the panels are shared out."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +208,7 @@ def contraction_kernel(
     *,
     num_dims: int = 0,
     epilogue: Epilogue | None = None,
-    b_packed: bool = False,
+    packable: Collection[str] = (),
     tiles: ContractionTiles | None = None,
 ) -> KernelSource:
     """A contraction by register tiles over packed panels.
@@ -207,7 +223,8 @@ def contraction_kernel(
         dtype: float32 or float64, of operands and sums.
         num_dims: how many entries the dims table has.
         epilogue: what happens to a sum before it is stored.
-        b_packed: the operand in B's role comes as `pack_b` left it (static shapes only).
+        packable: which operands ("lhs", "rhs") are constants that the compiler can pack; the
+            result's `packing` says whether it shall (static shapes only).
         tiles: block sizes; by default from the target and the sizes.
 
     Returns:
@@ -217,23 +234,8 @@ def contraction_kernel(
         NotApplicable: if this template cannot serve the contraction.
     """
     return _Contraction(
-        name, target, maps, lhs, rhs, out, dtype, num_dims, epilogue or Epilogue(), b_packed, tiles
+        name, target, maps, lhs, rhs, out, dtype, num_dims, epilogue or Epilogue(), packable, tiles
     ).emit()
-
-
-def panel_columns(
-    target: Target, maps: ContractionMaps, out: Sequence[Size], dtype: DType = FLOAT32
-) -> tuple[str, int]:
-    """Which operand is B ("lhs" or "rhs") and how many columns its panels have."""
-    strides = out_strides(maps, out)
-    plan = _plan(maps, strides)
-    m, n, batch = (
-        product([Product.of(loop.extent) for loop in loops])
-        for loops in (plan.m, plan.n, plan.batch)
-    )
-    width = target.lanes(dtype.itemsize)
-    tiles = ContractionTiles.for_target(target).fit(m, n, batch, width)
-    return ("rhs" if plan.a == "lhs" else "lhs"), tiles.nv * width
 
 
 class _Contraction:
@@ -250,14 +252,14 @@ class _Contraction:
         dtype: DType,
         num_dims: int,
         epilogue: Epilogue,
-        b_packed: bool,
+        packable: Collection[str],
         tiles: ContractionTiles | None,
     ) -> None:
         if dtype not in (FLOAT32, FLOAT64):
             raise NotApplicable(f"sums of {dtype.name}")
         if any(axis.is_masked for axis in maps.out):
             raise NotApplicable("a masked result")
-        self.maps, self.dtype, self.epilogue, self.b_packed = maps, dtype, epilogue, b_packed
+        self.maps, self.dtype, self.epilogue = maps, dtype, epilogue
         self.ty = "f32" if dtype == FLOAT32 else "f64"
         self.k = k = KernelEmitter(name, target, num_dims)
         self.b = VectorLanes(k, target.lanes(dtype.itemsize))
@@ -269,6 +271,9 @@ class _Contraction:
         shapes = {"lhs": lhs, "rhs": rhs}
         axes = {"lhs": maps.lhs, "rhs": maps.rhs}
         b_side = "rhs" if plan.a == "lhs" else "lhs"
+        self.b_entry = 1 if b_side == "rhs" else 0
+        self.b_axes = axes[b_side]
+        b_packed = self.b_packed = b_side in packable
         self.a = operand(buffers[plan.a], shapes[plan.a], axes[plan.a], extents)
         self.bop = operand(buffers[b_side], shapes[b_side], axes[b_side], extents)
         self.output_dtypes = epilogue.outputs or (dtype,)
@@ -290,8 +295,12 @@ class _Contraction:
         self.a_packed = not all(len(w) == 1 and not w[0].masked for w in (a_depth, a_columns))
         base = tiles or ContractionTiles.for_target(target)
         batch = product(self.batch_extents)
-        self.tiles = base.fit(self.m_size, self.n_size, batch, self.b.width, self.a_packed)
         rows = self.m_size
+        if b_packed and not self.a_packed:
+            sizes = (rows.known, self.n_size.known, self.k_size.known, batch.known)
+            self.tiles = base.fit_packed(*sizes, self.b.width, dtype.itemsize, target)
+        else:
+            self.tiles = base.fit(rows, self.n_size, batch, self.b.width, self.a_packed)
         plain = (
             not b_packed
             and len(b_depth) == 1 and not b_depth[0].masked
@@ -320,7 +329,7 @@ class _Contraction:
 
         self.kc = self.tiles.kc
         if self.k_size.is_static:
-            blocks = max(1, -(-self.k_size.known // self.tiles.kc))
+            blocks = max(1, -(-self.k_size.known // self.kc))
             self.kc = max(1, -(-self.k_size.known // blocks))
         self.one_k_block = self.k_size.is_static and self.k_size.known <= self.kc
         if not self.one_k_block and self.output_dtypes[0] != dtype:
@@ -424,19 +433,52 @@ class _Contraction:
             (self.m_size.factors, t.mc),
         ))  # fmt: skip
         flops = self.maps.flops if all(isinstance(x.extent, int) for x in self.maps.loops) else 0
-        return k.finish(units, scratch_bytes=self.scratch, template="contraction", flops=flops)
+        source = k.finish(units, scratch_bytes=self.scratch, template="contraction", flops=flops)
+        return replace(source, packing=((self.b_entry, self._packing()),) if self.b_packed else ())
+
+    def _packing(self) -> Packing:
+        """How B has to lie in memory: panels of each batch element, k in the order of A's."""
+        plan = self.plan
+        names: list[str] = []
+        for axis in self.b_axes:
+            assert not axis.is_masked and not axis.offset, "B is addressed by its loops alone"
+            names += [loop for loop, _ in axis.terms]
+        extents = {loop.name: int(loop.extent) for loop in self.maps.loops}
+        wanted = [loop.name for loop in (*plan.batch, *plan.k, *plan.n) if loop.name in names]
+        assert sorted(wanted) == sorted(names), "every loop of B is of the batch, of K or of N"
+        return Packing(
+            "panels",
+            (
+                tuple(extents[name] for name in names),
+                tuple(names.index(name) for name in wanted),
+                len(plan.n),
+                len(plan.k),
+                self.b_panels.width,
+            ),
+        )
 
     def _a_batch_key(self, at: Sequence[Dim]) -> Dim:
         """A number that tells batch elements apart as far as A can."""
-        k = self.k
         known = [
             (i, e) for i, e, w in zip(at, self.batch_extents, self.a_batch, strict=True)
             if w.flat.known or w.masked
         ]  # fmt: skip
-        key: Dim = 0
-        for i, extent in known:
-            key = k.add(k.mul(key, extent.dim(k)), i)
-        return key
+        return self._linear(known)
+
+    def _linear(self, indices: Sequence[tuple[Dim, Product]]) -> Dim:
+        """The row-major number of some indices, each with its extent."""
+        number: Dim = 0
+        for i, extent in indices:
+            number = self.k.add(self.k.mul(number, extent.dim(self.k)), i)
+        return number
+
+    def b_element(self, at: Sequence[Dim]) -> Dim:
+        """Which batch element of a packed B belongs to these batch indices."""
+        known = [
+            (i, e) for i, e, w in zip(at, self.batch_extents, self.b_batch, strict=True)
+            if w.flat.known
+        ]  # fmt: skip
+        return self._linear(known)
 
     def _pack(
         self, base: Place, low: Dim, high: Dim, k_low: Dim, k_high: Dim, side: str,
@@ -602,6 +644,8 @@ class _Tile:
             self.b_step = panels.width
             depth = owner.k_size.dim(k)
             index = k.div(start, panels.width)
+            count = k.ceildiv(owner.n_size.dim(k), panels.width)
+            index = k.add(k.mul(owner.b_element(at), count), index)
             self.b_at = k.mul(k.add(k.mul(index, depth), k_low), panels.width)
             self.b_buffer = owner.bop.buffer
         else:
@@ -632,8 +676,17 @@ class _Tile:
             acc = k.choose(first_block, lambda: acc, previous)
         a_at, a_buffer, a_step = self._a(row, rows)
 
+        ahead = self._ahead(row) if o.tiles.ahead and o.b_packed else None
+        if ahead is not None:
+            o.finisher.prefetch(
+                places, [k.add(self.start, v * b.width) for _, v in tile[: self.vectors]]
+            )
+
         def step(at_k: Dim, acc: list[Value]) -> list[Value]:
             b_at = k.add(self.b_at, k.mul(at_k, self.b_step))
+            if ahead is not None:
+                start, moved = ahead
+                k.prefetch(self.b_buffer, k.add(start, k.mul(at_k, moved)))
             masks = self.masks if o.direct else [None] * self.vectors
             columns = [
                 b.load(self.b_buffer, k.add(b_at, v * b.width), masks[v])
@@ -666,6 +719,18 @@ class _Tile:
             finish()
         with k.otherwise():
             store_sums()
+
+    def _ahead(self, row: Dim) -> tuple[Dim, int]:
+        """Where in the next panel the tile at `row` begins to prefetch, and its step per k.
+
+        Every tile of a panel fetches its share, evenly over its k.
+        """
+        o, k = self.o, self.o.k
+        width, depth = o.b_panels.width, o.k_size.known
+        tiles = max(1, min(o.m_size.known, o.tiles.mc) // o.tiles.mr)
+        step = -(-width // tiles)
+        number = k.div(k.sub(row, self.m_low), o.tiles.mr)
+        return k.add(self.b_at, depth * width, k.mul(number, depth * step)), step
 
     def finish_row(self, row: Dim, total: Lane) -> None:
         """The epilogue on the first vector of one row, given its sums."""

@@ -329,6 +329,19 @@ class KernelEmitter:
         name = self.let(f"memref.load {buffer.name}[{self.index(at)}] : {buffer.memref}")
         return Lane(name, buffer.ty)
 
+    def prefetch(self, buffer: Buffer, at: Dim, *, write: bool = False, near: bool = False) -> None:
+        """Asks for the cache line of an element; it need not exist.
+
+        Args:
+            buffer: where.
+            at: the element.
+            write: whether it will be written.
+            near: into the first-level cache rather than the second.
+        """
+        how, level = "write" if write else "read", 3 if near else 2
+        where = f"{buffer.name}[{self.index(at)}]"
+        self.line(f"memref.prefetch {where}, {how}, locality<{level}>, data : {buffer.memref}")
+
     def store_scalar(self, value: Lane, buffer: Buffer, at: Dim) -> None:
         """One element."""
         self.line(f"memref.store {value.ref}, {buffer.name}[{self.index(at)}] : {buffer.memref}")

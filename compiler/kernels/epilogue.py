@@ -112,6 +112,24 @@ class Finisher:
         k = self.b.k
         return k.add(*(k.mul(i, strides[n].dim(k)) for n, i in at.items() if strides[n] != ZERO))
 
+    def prefetch(self, rows: Sequence[Mapping[str, Dim]], starts: Sequence[Dim]) -> None:
+        """Asks for the lines that a tile will write, and for those of operands as large.
+
+        Args:
+            rows: indices of the loops over the result, but for the columns.
+            starts: the first columns of its vectors.
+        """
+        k = self.b.k
+        wanted = [(buffer, self.strides, True) for buffer in self.outputs]
+        for buffer, (strides, contiguous) in zip(self.extras, self.extra_strides, strict=True):
+            if contiguous and strides == self.strides:
+                wanted.append((buffer, strides, False))
+        for buffer, strides, write in wanted:
+            for at in rows:
+                base = self.moved(at, strides)
+                for start in starts:
+                    k.prefetch(buffer, k.add(start, base), write=write, near=True)
+
     def begin(self) -> Pending:
         """Starts a tile: what it loads once is kept until the next one."""
         return Pending(self)

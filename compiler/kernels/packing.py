@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -67,13 +68,19 @@ def packing(kind: str) -> Callable[[Callable[..., Array]], Callable[..., Array]]
 
 @packing("panels")
 def pack_panels(
-    array: Array, order: tuple[int, ...], n_axes: int, k_axes: int, width: int
+    array: Array,
+    shape: tuple[int, ...],
+    order: tuple[int, ...],
+    n_axes: int,
+    k_axes: int,
+    width: int,
 ) -> Array:
     """Panels of a matrix, or of a batch of matrices: `width` columns, one row after the other.
 
     Args:
         array: any tensor.
-        order: its axes as (batch..., K..., N...).
+        shape: the shape to see it in: one axis for each loop.
+        order: those axes as (batch..., K..., N...).
         n_axes: how many of them, at the end, make up N.
         k_axes: how many before those make up K.
         width: columns of a panel.
@@ -81,12 +88,13 @@ def pack_panels(
     Returns:
         An array [batch, ceil(N / width), K, width], zero in the columns beyond N.
     """
-    moved = array.transpose(order)
+    moved = array.reshape(shape).transpose(order)
     split = moved.ndim - n_axes
     sizes = moved.shape
-    n = int(np.prod(sizes[split:]))
-    depth = int(np.prod(sizes[split - k_axes : split]))
-    batch = int(np.prod(sizes[: split - k_axes]))
+    n, depth, batch = (
+        prod(part)
+        for part in (sizes[split:], sizes[split - k_axes : split], sizes[: split - k_axes])
+    )
     panels = -(-n // width)
     matrix = moved.reshape(batch, depth, n)
     result = np.zeros((batch, panels, depth, width), array.dtype)

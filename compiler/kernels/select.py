@@ -181,6 +181,7 @@ def _contraction(region: Region, name: str, target: Target) -> KernelSource:
         return region.evaluate(b, known, region.yielded)
 
     epilogue = Epilogue(tuple(accesses), tuple(s.dtype for s in region.outputs), body)
+    sides = {"lhs": arguments.index(lhs), "rhs": arguments.index(rhs)}
     source = contraction_kernel(
         name,
         target,
@@ -191,6 +192,7 @@ def _contraction(region: Region, name: str, target: Target) -> KernelSource:
         dtype,
         num_dims=region.num_dims,
         epilogue=epilogue,
+        packable=[side for side, i in sides.items() if i in region.constants and region.is_static],
     )
     buffers = [arguments.index(v) for v in (lhs, rhs, *extras)]
     flops = maps.flops if region.is_static else 0
@@ -208,16 +210,23 @@ def _divide(size: Size, by: int) -> Size:
 def _in_order(source: KernelSource, inputs: Sequence[int], region: Region) -> KernelSource:
     """Connects the template's buffers to the kernel's table.
 
-    The template has its inputs in its own order, then outputs and scratch; the table the
-    block arguments, outputs and scratch.
+    The template has its inputs in its own order, then outputs, workspace and scratch; the
+    table the block arguments, outputs, workspace and scratch.
     """
     count = len(region.inputs)
     order = [*inputs, *range(count, count + len(region.outputs))]
     entries = count + len(region.outputs)
-    if source.scratch_bytes:
-        order.append(entries)
-        entries += 1
-    return replace(source, order=tuple(order), num_buffers=entries)
+    for needed in (source.workspace_bytes, source.scratch_bytes):
+        if needed:
+            order.append(entries)
+            entries += 1
+    return replace(
+        source,
+        order=tuple(order),
+        num_buffers=entries,
+        packing=tuple((order[i], how) for i, how in source.packing),
+        then=source.then and _in_order(source.then, inputs, region),
+    )
 
 
 def _reduction(region: Region, name: str, target: Target) -> KernelSource:

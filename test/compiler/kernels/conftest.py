@@ -51,22 +51,36 @@ def _run(
     outputs: Sequence[tuple[tuple[int, ...], Any]],
     dims: Sequence[int] = (),
 ) -> list[Array]:
-    """Compiles a kernel, runs it in one piece and in three, and checks that the bits agree."""
-    if target.architecture == host.architecture():
-        call = _native(source, target)
-    else:
-        call = _emulated(source, target, range(len(inputs), len(inputs) + len(outputs)))
-    units = source.units.evaluate(dims)
+    """Compiles a kernel, runs it in one piece and in three, and checks that the bits agree.
+
+    Constants are given as they are, and packed as the kernel wants them.
+    """
+    calls: list[Call] = []
+    shared = bool(source.workspace_bytes)
+    for stage in source.stages:
+        if target.architecture == host.architecture():
+            calls.append(_native(stage, target))
+        else:
+            written = range(len(inputs), len(inputs) + len(outputs) + shared)
+            calls.append(_emulated(stage, target, written))
+    packing = dict(source.packing)
+    inputs = [packing[i].apply(a) if i in packing else a for i, a in enumerate(inputs)]
     results: list[list[Array]] = []
     for pieces in (1, 3):
         made = [np.zeros(shape, dtype) for shape, dtype in outputs]  # then what must not stay
         for array in made:
             array.reshape(-1).view(np.uint8).fill(0xA5)
         arrays = [np.ascontiguousarray(a) for a in inputs] + made
-        if source.scratch_bytes:
-            arrays.append(np.full(source.scratch_bytes, 0xFF, np.uint8))  # NaN, if ever used
-        assert len(arrays) == source.num_buffers
-        call(arrays, dims, list(pairwise(units * i // pieces for i in range(pieces + 1))))
+        if shared:
+            arrays.append(np.full(source.workspace_bytes, 0xFF, np.uint8))  # NaN, if ever used
+        for stage, call in zip(source.stages, calls, strict=True):
+            table = list(arrays)
+            if stage.scratch_bytes:
+                table.append(np.full(stage.scratch_bytes, 0xFF, np.uint8))
+            assert len(table) == stage.num_buffers
+            assert stage.workspace_bytes == source.workspace_bytes
+            units = stage.units.evaluate(dims)
+            call(table, dims, list(pairwise(units * i // pieces for i in range(pieces + 1))))
         results.append(made)
     for one, other in zip(*results, strict=True):
         assert one.tobytes() == other.tobytes(), "the result depends on how units are divided"

@@ -10,8 +10,6 @@ import pytest
 from mgec.compiler.kernels.contraction import (
     ContractionTiles,
     contraction_kernel,
-    pack_b,
-    panel_columns,
 )
 from mgec.compiler.kernels.epilogue import Epilogue, Extra
 from mgec.compiler.kernels.operand import NotApplicable
@@ -200,15 +198,68 @@ def test_convolution_epilogue(run, target):
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-def test_packed_b(run, target):
-    a = RNG.standard_normal((20, 45)).astype(np.float32)
-    b = RNG.standard_normal((45, 75)).astype(np.float32)
-    maps = contraction_maps(MatmulOp, (20, 45), (45, 75), (20, 75), MatmulOp.complete_attrs({}))
-    side, columns = panel_columns(target, maps, (20, 75))
-    assert side == "rhs"
-    source = contraction_kernel("k", target, maps, (20, 45), (45, 75), (20, 75), b_packed=True)
-    (actual,) = run(source, target, [a, pack_b(b, columns)], [((20, 75), np.float32)])
-    np.testing.assert_allclose(actual, a.astype(np.float64) @ b, atol=1e-5)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(
+    ("m", "n", "depth"),
+    [(1, 75, 45), (2, 10, 7), (7, 32, 64), (20, 75, 45), (49, 100, 33), (300, 40, 70),
+     (130, 24, 9), (0, 5, 3), (3, 0, 5), (5, 7, 0)],
+)  # fmt: skip
+def test_packed_b(run, target, m, n, depth, transposed):
+    attrs = MatmulOp.complete_attrs({"transpose_rhs": transposed})
+    a = RNG.standard_normal((m, depth)).astype(np.float32)
+    b = RNG.standard_normal((n, depth) if transposed else (depth, n)).astype(np.float32)
+    maps = contraction_maps(MatmulOp, a.shape, b.shape, (m, n), attrs)
+    source = contraction_kernel("k", target, maps, a.shape, b.shape, (m, n), packable=["rhs"])
+    assert [entry for entry, _ in source.packing] == [1]
+    (actual,) = run(source, target, [a, b], [((m, n), np.float32)])
+    expected = a.astype(np.float64) @ (b.T if transposed else b)
+    np.testing.assert_allclose(actual, expected, atol=2e-5)
+
+
+def test_packed_lhs(run, target):
+    """A transposed result: the left operand is the one with contiguous columns."""
+    attrs = MatmulOp.complete_attrs({})
+    a = RNG.standard_normal((50, 30)).astype(np.float32)
+    b = RNG.standard_normal((30, 1)).astype(np.float32)
+    maps = contraction_maps(MatmulOp, a.shape, b.shape, (50, 1), attrs)
+    source = contraction_kernel("k", target, maps, a.shape, b.shape, (50, 1), packable=["lhs"])
+    (actual,) = run(source, target, [a, b], [((50, 1), np.float32)])
+    np.testing.assert_allclose(actual, a.astype(np.float64) @ b, atol=2e-5)
+
+
+def test_packed_batch_and_epilogue(run, target):
+    attrs = MatmulOp.complete_attrs({})
+    a = RNG.standard_normal((3, 9, 20)).astype(np.float32)
+    b = RNG.standard_normal((3, 20, 70)).astype(np.float32)
+    bias = RNG.standard_normal(70).astype(np.float32)
+    added = RNG.standard_normal((3, 9, 70)).astype(np.float32)
+    out = (3, 9, 70)
+    maps = contraction_maps(MatmulOp, a.shape, b.shape, out, attrs)
+    epilogue = Epilogue(
+        (Extra(FLOAT32, (False, False, True)), Extra(FLOAT32, (True, True, True))),
+        (FLOAT32,),
+        lambda b, acc, xs: [b.add(b.add(acc, xs[0]), xs[1])],
+    )
+    source = contraction_kernel(
+        "k", target, maps, a.shape, b.shape, out, packable=["rhs"], epilogue=epilogue
+    )
+    (actual,) = run(source, target, [a, b, bias, added], [(out, np.float32)])
+    np.testing.assert_allclose(actual, a.astype(np.float64) @ b + bias + added, atol=2e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_packed_weight_of_channels_last(run, target, groups):
+    x = RNG.standard_normal((2, 5, 7, 12)).astype(np.float32)
+    w = RNG.standard_normal((36, 12 // groups, 1, 1)).astype(np.float32)
+    attrs = ConvOp.complete_attrs({"groups": groups, "channels_last": True})
+    (expected,) = evaluate(ConvOp, [x.astype(np.float64), w.astype(np.float64)], attrs)
+    maps = contraction_maps(ConvOp, x.shape, w.shape, expected.shape, attrs)
+    source = contraction_kernel(
+        "k", target, maps, x.shape, w.shape, expected.shape, packable=["rhs"]
+    )
+    assert source.packing
+    (actual,) = run(source, target, [x, w], [(expected.shape, np.float32)])
+    np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 
 def test_small_blocks(run, target):

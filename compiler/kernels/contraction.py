@@ -80,7 +80,11 @@ class ContractionTiles:
 
         8 x 2 reaches 99% of peak with 32 registers (Zen 4, AVX-512) and 4 x 3 90% with 16
         (AVX2); wider tiles gained nothing and cost compile time (benchmarks/kernels.py).
+        With 32 registers of 16 bytes 8 x 3 has the fewer loads per multiply-add, and does not
+        spill (seen in the assembly for NEON, not timed).
         """
+        if target.vector_registers >= 32 and target.vector_bytes < 32:
+            return ContractionTiles(mr=8, nv=3, nc=10)
         if target.vector_registers >= 32:
             return ContractionTiles(mr=8, nv=2)
         if target.has_fma:

@@ -28,7 +28,8 @@ from mgec.compiler.codegen.llvm_backend import KernelLoader, compile_kernel
 from mgec.compiler.kernels.contraction import contraction_kernel
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
 from mgec.compiler.kernels.movement import Call, movement_kernel
-from mgec.compiler.kernels.pooling import Window, pooling_kernel
+from mgec.compiler.kernels.pooling import pooling_kernel
+from mgec.compiler.kernels.pooling_window import Window
 from mgec.compiler.kernels.rows import (
     Loop,
     fold_named,
@@ -163,24 +164,33 @@ def rows_case(name: str, template: Any, shape: Shape, affine: int) -> Case:
     return Case(f"{name} {list(shape)}", make, [shape, *[shape[1:]] * affine, shape])
 
 
-def pooling_cases(image: Shape, kernel: int, stride: int, padding: int) -> Iterator[Case]:
-    window = Window((kernel, kernel), (stride, stride), (padding,) * 4)
-    attrs = {"kernel": window.kernel, "stride": window.stride, "padding": window.padding}
-    op = op_class("mge.max_pool")
-    windows = op.infer_specs([TensorSpec(image, FLOAT32)], op.complete_attrs(attrs))[0].shape
-    for name, shapes in (
-        ("max_pool", [image, windows]),
-        ("max_pool_grad", [windows, image, windows, image]),
-        ("avg_pool", [image, windows]),
-        ("avg_pool_grad", [windows, image]),
-    ):
+def pooling_cases(
+    image: Shape, kernel: int, stride: int, padding: int, channels_last: bool = False
+) -> Iterator[Case]:
+    op, axes = op_class("mge.max_pool"), len(image) - 2
+    attrs = op.complete_attrs({
+        "kernel": (kernel,) * axes, "stride": (stride,) * axes,
+        "padding": (padding,) * 2 * axes, "channels_last": channels_last,
+    })  # fmt: skip
+    window = Window.of(attrs, axes)
+    windows = op.infer_specs([TensorSpec(image, FLOAT32)], attrs)[0].shape
+    cases = {
+        "max_pool": [image, windows],
+        "max_pool_grad": [windows, image, windows, image],
+        "avg_pool": [image, windows],
+        "avg_pool_grad": [windows, image],
+    }
+    for name, shapes in cases.items():
+        if channels_last and name.endswith("grad"):
+            continue  # no template
 
         def make(target: Target, dynamic: bool, name: str = name) -> tuple[KernelSource, list[int]]:
             sizes, dims = symbolic([image, windows], dynamic)
             source = pooling_kernel(name, "k", target, *sizes, window, FLOAT32, num_dims=len(dims))
             return source, dims
 
-        yield Case(f"{name} {kernel}x{kernel} s{stride} p{padding} {list(image)}", make, shapes)
+        size, where = "x".join(map(str, window.kernel)), " last" if channels_last else ""
+        yield Case(f"{name} {size} s{stride} p{padding} {list(image)}{where}", make, shapes)
 
 
 def movement_case(
@@ -284,6 +294,10 @@ def all_cases() -> Iterator[Case]:
     yield from pooling_cases((8, 64, 32, 32), 2, 2, 0)
     yield from pooling_cases((1, 64, 112, 112), 3, 2, 1)
     yield from pooling_cases((1, 64, 56, 56), 3, 1, 1)
+    yield from pooling_cases((1, 112, 112, 64), 3, 2, 1, channels_last=True)
+    yield from pooling_cases((1, 56, 56, 64), 3, 1, 1, channels_last=True)
+    yield from pooling_cases((1, 28, 28, 100), 2, 2, 0, channels_last=True)
+    yield from pooling_cases((1, 16, 28, 28, 64), 3, 2, 1, channels_last=True)
     yield from movement_cases()
 
 

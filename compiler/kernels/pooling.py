@@ -1,4 +1,6 @@
-"""Templates of 2-D pooling: maximum, mean, and how their gradients go back, NCHW.
+"""Templates of pooling: maximum, mean, and how their gradients go back, NCHW.
+
+One spatial axis is two with one row; with the channels last see `pooling_channels_last.py`.
 
 A vector holds neighbouring windows of one row of windows. Element (row, column) of all of
 them is one load where the stride is 1, two loads and a shuffle where it is 2, else a gather.
@@ -13,59 +15,19 @@ the way. Where they do, the winners of a block of windows come first, into scrat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, Value, VectorLanes
 from mgec.compiler.kernels.operand import NotApplicable
+from mgec.compiler.kernels.pooling_channels_last import channels_last_pooling
+from mgec.compiler.kernels.pooling_window import Window, divide_by, is_maximum, larger, number
 from mgec.compiler.kernels.source import DimRef, KernelSource, Units
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.lane import Lane, lane_type
+from mgec.dialects.mge.pooling import lowest
 from mgec.dialects.mge.reduce import accumulator
-from mgec.dialects.mge.spatial import Geometry
-from mgec.dialects.mge.spec import DType, is_float
-
-
-@dataclass(frozen=True)
-class Window:
-    """The geometry of a pooling.
-
-    Attributes:
-        kernel: one entry per spatial axis, (height, width).
-        stride: one entry per spatial axis.
-        padding: two entries per spatial axis, (top, bottom, left, right).
-        count_include_pad: whether a mean divides by the size of the kernel everywhere.
-        channels_last: whether the channels come after the spatial axes.
-    """
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...] = (0, 0, 0, 0)
-    count_include_pad: bool = False
-    channels_last: bool = False
-
-    @staticmethod
-    def of(attrs: Mapping[str, Any], axes: int) -> Window:
-        """The geometry in a pooling op's attributes.
-
-        Args:
-            attrs: plain attributes, defaults filled in.
-            axes: number of spatial axes.
-        """
-        geometry = Geometry.of(attrs, axes)
-        return Window(
-            attrs["kernel"],
-            geometry.stride,
-            tuple(p for pair in geometry.padding for p in pair),
-            bool(attrs.get("count_include_pad")),
-            bool(attrs["channels_last"]),
-        )
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether an element can be in more than one window."""
-        return any(k > s for k, s in zip(self.kernel, self.stride, strict=True))
+from mgec.dialects.mge.spec import DType
 
 
 @dataclass(frozen=True)
@@ -102,9 +64,9 @@ def pooling_kernel(
             "avg_pool_grad".
         name: symbol of the kernel.
         target: what to compile for.
-        image: (N, C, H, W) of what is pooled, and of a gradient's result.
-        windows: (N, C, OH, OW).
-        window: kernel, stride and padding.
+        image: shape of what is pooled, and of a gradient's result, in the window's layout.
+        windows: shape of the windows.
+        window: kernel, stride, padding and layout.
         dtype: dtype of every tensor.
         num_dims: how many entries the dims table has.
         blocks: how the work is cut.
@@ -113,10 +75,18 @@ def pooling_kernel(
         A kernel whose buffers are the op's operands, the result, and scratch if any.
 
     Raises:
-        NotApplicable: if the gradient of a kernel so large would be too much code.
+        NotApplicable: for three spatial axes after the channels, a gradient with the channels
+            last, and a gradient of a kernel so large that it would be too much code.
     """
-    if len(window.kernel) != 2 or window.channels_last:
-        raise NotApplicable("not two spatial axes after the channels")
+    if window.channels_last:
+        return channels_last_pooling(
+            op, name, target, image, windows, window, dtype, num_dims=num_dims
+        )
+    if window.axes == 1:
+        image, windows = ((*s[:2], 1, s[2]) for s in (image, windows))
+        window = window.with_unit_axis()
+    if window.axes != 2:
+        raise NotApplicable("three spatial axes after the channels")
     blocks = blocks or PoolingBlocks()
     pooling = _Pooling(op, name, target, image, windows, window, dtype, num_dims, blocks)
     return pooling.gradient() if op.endswith("grad") else pooling.forward()
@@ -308,16 +278,16 @@ class _Pooling:
             return self.widen(line.load(j, which))
 
         if self.op == "max_pool":
-            start = [b.value(b.constant(_lowest(self.wide), ty))]
+            start = [b.value(b.constant(lowest(self.wide), ty))]
 
-            def larger(acc: list[Value], line: _Row, i: Dim, j: Dim) -> list[Value]:
+            def take(acc: list[Value], line: _Row, i: Dim, j: Dim) -> list[Value]:
                 best, x = Lane(acc[0].ref, ty), load(line, j)
-                value = self._larger(best, x)
+                value = larger(b, best, x, self.wide)
                 if (valid := columns.valid(j)) is not None:
                     value = b.select(Lane(valid, "i1"), value, best)
                 return [b.value(value)]
 
-            (best,) = self.fold_taps(columns, plane, row, start, larger, self.inputs[0])
+            (best,) = self.fold_taps(columns, plane, row, start, take, self.inputs[0])
             value = Lane(best.ref, ty)
         elif self.op == "avg_pool":
 
@@ -334,7 +304,7 @@ class _Pooling:
 
             def pick(acc: list[Value], line: _Row, i: Dim, j: Dim) -> list[Value]:
                 picked, found = Lane(acc[0].ref, ty), Lane(acc[1].ref, "i1")
-                same = self._same(load(line, j), best, columns.valid(j))
+                same = is_maximum(b, load(line, j), best, columns.valid(j))
                 here = b.and_(same, b.xor(found, b.like(1, found)))
                 picked = b.select(here, load(line, j, 1), picked)
                 return [b.value(picked), b.value(b.or_(found, same))]
@@ -344,49 +314,24 @@ class _Pooling:
             value = Lane(picked.ref, ty)
         b.store(self.narrow(value), self.result, k.add(at, columns.start), columns.windows(0))
 
-    def _larger(self, best: Lane, x: Lane) -> Lane:
-        """The larger, `best` on a tie, NaN if there is one."""
-        b = self.b
-        if not is_float(self.wide):
-            return b.op("arith.maxui" if self.wide.kind == "u" else "arith.maxsi", (x, best), x.ty)
-        value = b.select(b.cmpf("ogt", x, best), x, best)  # one instruction; keeps a NaN in best
-        return b.select(b.cmpf("uno", x, x), x, value)
-
-    def _same(self, x: Lane, best: Lane, valid: str | None) -> Lane:
-        """Whether x is the maximum: equal, or (then the maximum is NaN too) NaN."""
-        b = self.b
-        same = b.or_(b.cmpf("oeq", x, best), b.cmpf("uno", x, x))
-        return same if valid is None else b.and_(same, Lane(valid, "i1"))
-
     def _mean(self, total: Lane, start: Dim, oh: Dim) -> Lane:
         """The total of windows (oh, start...) divided by how many elements they count."""
         k, b, window = self.k, self.b, self.window
-        if window.count_include_pad or not any(window.padding):
-            count = window.kernel[0] * window.kernel[1]
-            if count & (count - 1) == 0:
-                return b.mul(total, b.like(1 / count, total))
-            return b.div(total, b.like(count, total))
+        if window.has_fixed_count:
+            return divide_by(b, total, window.kernel[0] * window.kernel[1])
         top, _, left, _ = window.padding
         row = k.sub(k.mul(oh, window.stride[0]), top)
         last = k.min(k.add(row, window.kernel[0]), self.h)
-        rows = self._number(k.sub(last, k.max(row, 0)), total.ty)
+        rows = number(b, k.sub(last, k.max(row, 0)), total.ty)
         first = b.add(
-            self._number(k.sub(k.mul(start, window.stride[1]), left), total.ty),
+            number(b, k.sub(k.mul(start, window.stride[1]), left), total.ty),
             Lane(self._places(total.ty, window.stride[1]), total.ty),
         )
-        end, size = b.add(first, b.like(window.kernel[1], total)), self._number(self.w, total.ty)
+        end, size = b.add(first, b.like(window.kernel[1], total)), number(b, self.w, total.ty)
         end = b.select(b.cmpf("olt", end, size), end, size)
         zero = b.like(0, total)
         first = b.select(b.cmpf("ogt", first, zero), first, zero)
         return b.div(total, b.mul(rows, b.sub(end, first)))
-
-    def _number(self, value: Dim, ty: str) -> Lane:
-        """An index as a float in every lane."""
-        k, b = self.k, self.b
-        if isinstance(value, int):
-            return b.constant(value, ty)
-        wide = k.let(f"arith.index_cast {value} : index to i64")
-        return b.splat(Lane(k.let(f"arith.sitofp {wide} : i64 to {ty}"), ty))
 
     def _places(self, ty: str, step: int) -> str:
         """The vector 0, step, 2 step, ... of floats."""
@@ -466,7 +411,7 @@ class _Pooling:
 
                         def compare(acc: list[Value], line: _Row, i: Dim, j: Dim) -> list[Value]:
                             tap = Lane(acc[0].ref, "i32")
-                            same = self._same(self.widen(line.load(j)), best, columns.valid(j))
+                            same = is_maximum(b, self.widen(line.load(j)), best, columns.valid(j))
                             here = self._index(k.add(k.mul(i, width), j))
                             return [b.value(b.select(same, here, tap))]
 
@@ -549,7 +494,7 @@ class _Pooling:
             places = [zero] * sw
             for j in range(kw if i < kh else 0):
                 valid = self.where(valid_row, columns.valid(j))
-                same = self._same(self.widen(line.load(j)), best, valid)
+                same = is_maximum(b, self.widen(line.load(j)), best, valid)
                 wins = same if found is None else b.and_(same, b.xor(found, b.like(1, found)))
                 found = same if found is None else b.or_(found, same)
                 places[j] = b.select(wins, share, zero)
@@ -563,7 +508,7 @@ class _Pooling:
         k, b, window = self.k, self.b, self.window
         (kh, kw), (sh, sw) = window.kernel, window.stride
         shares: dict[tuple[int, int], tuple[Lane, Lane | None]] = {}
-        constant = window.count_include_pad or not any(window.padding)  # then divide at the end
+        constant = window.has_fixed_count  # then divide at the end
 
         def share(up: int, back: int) -> tuple[Lane, Lane | None]:
             """What windows (group - up, column - back) hand out, and who wins."""
@@ -763,9 +708,3 @@ def _reach(last: int, stride: int, width: int) -> int:
     if stride <= 2:
         return last - last % stride + stride * width
     return last + stride * (width - 1) + 1
-
-
-def _lowest(dtype: DType) -> float:
-    if is_float(dtype):
-        return float("-inf")
-    return 0 if dtype.kind == "u" else -(2 ** (dtype.itemsize * 8 - 1))

@@ -215,7 +215,8 @@ def _patches(inp: Any, fill: Any, layout: Layout, attrs: Mapping[str, Any]) -> A
     return view.reshape(*view.shape[: inp.ndim], prod(kernel))
 
 
-def _lowest(dtype: DType) -> float:
+def lowest(dtype: DType) -> float:
+    """What every number of a dtype is at least: where a maximum starts."""
     if is_float(dtype):
         return float("-inf")
     return 0 if dtype.kind == "u" else -(2 ** (dtype.itemsize * 8 - 1))
@@ -224,7 +225,7 @@ def _lowest(dtype: DType) -> float:
 @reference(MaxPoolOp)
 def _max_pool_reference(inp: Any, **attrs: Any) -> Any:
     layout = Layout.of(inp.ndim, attrs)
-    return _patches(inp, _lowest(inp.dtype), layout, attrs).max(axis=-1)
+    return _patches(inp, lowest(inp.dtype), layout, attrs).max(axis=-1)
 
 
 def _winners(inp: Any, attrs: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -407,15 +408,15 @@ def _max_pool_lowering(b: LinalgBuilder, call: LoweringCall) -> Any:
             larger = lanes.select(lanes.cmpi(predicate, element, best), element, best)
         return lanes.select(valid, larger, best)
 
-    def lowest(builder: LaneBuilder) -> Lane:
-        return builder.constant(_lowest(spec.dtype), lane_type(best_dtype))
+    def start(builder: LaneBuilder) -> Lane:
+        return builder.constant(lowest(spec.dtype), lane_type(best_dtype))
 
     return b.loops(
         call.output_dims[0],
         spec.dtype,
         body,
         reduce=pool.kernel,
-        init=lowest,
+        init=start,
         accumulate=best_dtype,
     )
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mgec.compiler.kernels.operand import NotApplicable
-from mgec.compiler.kernels.pooling import PoolingBlocks, Window, pooling_kernel
+from mgec.compiler.kernels.pooling import PoolingBlocks, pooling_kernel
+from mgec.compiler.kernels.pooling_window import Window
 from mgec.compiler.kernels.source import DimRef
 from mgec.compiler.targets import host_target
 from mgec.dialects.mge.reference import evaluate
@@ -34,6 +35,8 @@ CASES = [
     ((1, 1, 5, 6), (1, 1), (2, 2), (0, 0, 0, 0)),
     ((1, 1, 12, 30), (9, 20), (1, 1), (8, 3, 19, 7)),
     ((0, 3, 8, 8), (2, 2), (2, 2), (0, 0, 0, 0)),
+    ((2, 3, 75), (3,), (2,), (1, 2)),
+    ((2, 3, 40), (2,), (2,), (0, 0)),
 ]
 
 
@@ -56,7 +59,8 @@ def check(run, target, op, arrays, window, attrs, dynamic, blocks=None, toleranc
     dims: list[int] = []
     if dynamic:
         dims = [*image, *windows]
-        sizes = [tuple(DimRef(i) for i in range(4)), tuple(DimRef(i + 4) for i in range(4))]
+        rank = len(image)
+        sizes = [tuple(DimRef(i + j * rank) for i in range(rank)) for j in range(2)]
     source = pooling_kernel(
         op, "k", target, *sizes, window, arrays[0].dtype, num_dims=len(dims), blocks=blocks
     )
@@ -154,6 +158,14 @@ def test_static_and_run_time_sizes_agree(run, target, case):
         for d in (False, True)
     ]
     assert grads[0] == grads[1]
+
+
+def test_refuses_three_spatial_axes_after_the_channels():
+    with pytest.raises(NotApplicable, match="three spatial axes"):
+        pooling_kernel(
+            "max_pool", "k", host_target(), (1, 1, 4, 4, 4), (1, 1, 2, 2, 2),
+            Window((2, 2, 2), (2, 2, 2), (0,) * 6), FLOAT32,
+        )  # fmt: skip
 
 
 def test_refuses_the_gradient_of_huge_windows():

@@ -21,6 +21,7 @@ from xdsl.utils.exceptions import VerifyException
 from mgec import config
 from mgec.compiler.graph_module import GraphModule
 from mgec.compiler.kernels.select import WHOLE
+from mgec.compiler.passes.assign_layouts import AssignLayoutsPass
 from mgec.compiler.passes.canonicalize import CanonicalizePass
 from mgec.compiler.passes.decompose import DecomposePass
 from mgec.compiler.passes.eliminate_common_subexpressions import EliminateCommonSubexpressionsPass
@@ -67,6 +68,8 @@ def graph_phases(*, optimize: bool = True) -> tuple[Phase, ...]:
             FoldBatchNormPass(),
             # Composites that no template serves whole become primitives, which fuse.
             DecomposePass(keep=keep),
+            # Before folding, which then brings the constants into the layout they are read in.
+            AssignLayoutsPass(),
             FoldConstantsPass(),
             CanonicalizePass(),
             # Batch norms that went into weights left arithmetic on weights behind.

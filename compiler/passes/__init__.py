@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from xdsl.passes import ModulePass
 
 PASSES = {
+    "mge-assign-layouts": "assign_layouts:AssignLayoutsPass",
     "mge-canonicalize": "canonicalize:CanonicalizePass",
     "mge-cse": "eliminate_common_subexpressions:EliminateCommonSubexpressionsPass",
     "mge-dce": "eliminate_dead_code:EliminateDeadCodePass",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from mgec.dialects.mge.pooling import (
     MaxPoolPickOp,
 )
 from mgec.dialects.mge.reference import evaluate
+from mgec.dialects.mge.registry import op_class
+from mgec.dialects.mge.spatial import Layout
 from mgec.dialects.mge.spec import FLOAT32, FLOATS, INT8, INT32, UINT8, TensorSpec
 from mgec.errors import ArgumentError, DTypeError, ShapeError
 
@@ -43,8 +46,29 @@ CASES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
         (1, 1, 1, 1), {"kernel": (3, 3), "stride": (1, 1), "padding": (2, 2, 2, 2)},
     ),
     "empty batch": ((0, 2, 4, 4), {"kernel": (2, 2), "stride": (2, 2)}),
+    "1-D": ((2, 3, 11), {"kernel": (3,), "stride": (2,), "padding": (1, 2)}),
+    "3-D": (
+        (1, 2, 5, 6, 4),
+        {"kernel": (2, 3, 2), "stride": (2, 1, 3), "padding": (0, 1, 2, 1, 1, 0)},
+    ),
+    "last": (
+        (2, 7, 9, 3),
+        {"kernel": (3, 2), "stride": (1, 3), "padding": (2, 0, 1, 1), "channels_last": True},
+    ),
+    "last 1-D": ((2, 8, 3), {"kernel": (3,), "padding": (1, 0), "channels_last": True}),
+    "last 3-D": (
+        (1, 5, 4, 5, 2),
+        {
+            "kernel": (2, 3, 2), "stride": (2, 2, 1), "padding": (1, 0, 1, 2, 0, 1),
+            "channels_last": True,
+        },
+    ),
 }  # fmt: skip
 OPS = ["max_pool", "max_pool_grad", "max_pool_pick", "avg_pool", "avg_pool_grad"]
+
+
+def spatial(inp: Any, attrs: dict[str, Any]) -> tuple[int, ...]:
+    return Layout(inp.ndim - 2, attrs.get("channels_last", False)).spatial(inp.shape)
 
 
 def call(op: str, inp: Any, attrs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -53,7 +77,7 @@ def call(op: str, inp: Any, attrs: dict[str, Any]) -> tuple[list[Any], dict[str,
         return [inp], attrs
     if op == "avg_pool_grad":
         (out,) = evaluate(AvgPoolOp, [inp], attrs)
-        return [data(out.shape, inp.dtype, 1)], {**attrs, "input_size": inp.shape[2:]}
+        return [data(out.shape, inp.dtype, 1)], {**attrs, "input_size": spatial(inp, attrs)}
     (out,) = evaluate(MaxPoolOp, [inp], attrs)
     first = data(out.shape if op == "max_pool_grad" else inp.shape, inp.dtype, 1)
     return [first, inp, out], attrs
@@ -64,7 +88,7 @@ def call(op: str, inp: Any, attrs: dict[str, Any]) -> tuple[list[Any], dict[str,
 def test_value(op: str, case: str) -> None:
     shape, attrs = CASES[case]
     arrays, attrs = call(op, data(shape), attrs)
-    check_value(op, arrays, attrs, reduction=attrs["kernel"][0] * attrs["kernel"][1])
+    check_value(op, arrays, attrs, reduction=prod(attrs["kernel"]))
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -85,12 +109,30 @@ def test_gradient(op: str, case: str) -> None:
 
 
 @pytest.mark.parametrize("op", ["avg_pool", "avg_pool_grad"])
-@pytest.mark.parametrize("case", ["odd", "mostly padding"])
+@pytest.mark.parametrize("case", ["odd", "mostly padding", "1-D", "3-D", "last"])
 def test_padding_may_count(op: str, case: str) -> None:
     shape, attrs = CASES[case]
     arrays, attrs = call(op, data(shape), {**attrs, "count_include_pad": True})
-    check_value(op, arrays, attrs, reduction=9)
+    check_value(op, arrays, attrs, reduction=12)
     check_gradient(op, arrays, attrs)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("case", ["odd", "1-D", "3-D"])
+def test_channels_last_is_channels_first_transposed(op: str, case: str) -> None:
+    shape, attrs = CASES[case]
+    arrays, attrs = call(op, data(shape, np.float64), attrs)
+    (first,) = evaluate(op_class(f"mge.{op}"), arrays, attrs)
+    moved = [np.moveaxis(a, 1, -1) for a in arrays]
+    (last,) = evaluate(op_class(f"mge.{op}"), moved, {**attrs, "channels_last": True})
+    np.testing.assert_allclose(np.moveaxis(last, -1, 1), first, rtol=1e-12)
+
+
+def test_no_stride_is_one() -> None:
+    inp = data((1, 2, 5, 4))
+    (out,) = evaluate(MaxPoolOp, [inp], {"kernel": (2, 2)})
+    (same,) = evaluate(MaxPoolOp, [inp], {"kernel": (2, 2), "stride": (1, 1)})
+    np.testing.assert_array_equal(out, same)
 
 
 def test_mean_of_ones() -> None:
@@ -141,6 +183,10 @@ ERRORS: list[tuple[Any, list[TensorSpec], dict[str, Any], type[Exception], str]]
      "max_pool: inp has rank 2 but needs rank 3, 4 or 5 (N, C, spatial axes)"),
     (MaxPoolOp, [TensorSpec((3, 8, 8), FLOAT32)], HALF, ArgumentError,
      "max_pool1d: kernel has length 2 but needs length 1"),
+    (AvgPoolOp, [TensorSpec((8, 8), FLOAT32)], {**HALF, "channels_last": True}, ShapeError,
+     "avg_pool: inp has rank 2 but needs rank 3, 4 or 5 (N, spatial axes, C)"),
+    (AvgPoolOp, [TensorSpec((2, 8, 1, 3), FLOAT32)], {**HALF, "channels_last": True}, ShapeError,
+     "avg_pool2d: kernel covers 2 columns but input has 1, padding included"),
     (MaxPoolOp, [TensorSpec(X.shape, np.dtype(bool))], HALF, DTypeError,
      "max_pool2d: inp has dtype bool, which is not supported"),
     (AvgPoolOp, [TensorSpec(X.shape, INT32)], HALF, DTypeError,

@@ -48,3 +48,28 @@ func.func @wgrad_grouped(%d_out: tensor<2x6x4x4xf32>, %inp: tensor<2x4x9x8xf32>)
   %out = mge.conv_wgrad %d_out, %inp {stride = [2, 3], padding = [2, 1, 0, 3], dilation = [2, 1], groups = 2, kernel_size = [3, 2]} : (tensor<2x6x4x4xf32>, tensor<2x4x9x8xf32>) -> tensor<6x2x3x2xf32>
   func.return
 }
+
+// CHECK-LABEL: @one_axis
+func.func @one_axis(%inp: tensor<2x3x11xf32>, %weight: tensor<4x3x3xf32>) {
+  // CHECK: mge.conv %{{.*}}, %{{.*}} {stride = [2], padding = [2, 1], dilation = [3]} : (tensor<2x3x11xf32>, tensor<4x3x3xf32>) -> tensor<2x4x4xf32>
+  %out = mge.conv %inp, %weight {stride = [2], padding = [2, 1], dilation = [3]} : (tensor<2x3x11xf32>, tensor<4x3x3xf32>) -> tensor<2x4x4xf32>
+  func.return
+}
+
+// CHECK-LABEL: @three_axes
+func.func @three_axes(%inp: tensor<2x2x4x5x3xf32>, %weight: tensor<3x2x3x2x2xf32>) {
+  // CHECK: mge.conv %{{.*}}, %{{.*}} {padding = [1, 0, 0, 0, 0, 2]} : (tensor<2x2x4x5x3xf32>, tensor<3x2x3x2x2xf32>) -> tensor<2x3x3x4x4xf32>
+  %out = mge.conv %inp, %weight {padding = [1, 0, 0, 0, 0, 2]} : (tensor<2x2x4x5x3xf32>, tensor<3x2x3x2x2xf32>) -> tensor<2x3x3x4x4xf32>
+  func.return
+}
+
+// CHECK-LABEL: @channels_last
+func.func @channels_last(%inp: tensor<8x32x32x3xf32>, %weight: tensor<16x3x3x3xf32>, %d_out: tensor<8x30x30x16xf32>) {
+  // CHECK: mge.conv %{{.*}}, %{{.*}} {channels_last = true} : (tensor<8x32x32x3xf32>, tensor<16x3x3x3xf32>) -> tensor<8x30x30x16xf32>
+  %out = mge.conv %inp, %weight {channels_last = true} : (tensor<8x32x32x3xf32>, tensor<16x3x3x3xf32>) -> tensor<8x30x30x16xf32>
+  // CHECK: mge.conv_dgrad {{.*}} {channels_last = true, input_size = [32, 32]} {{.*}} -> tensor<8x32x32x3xf32>
+  %d_inp = mge.conv_dgrad %d_out, %weight {channels_last = true, input_size = [32, 32]} : (tensor<8x30x30x16xf32>, tensor<16x3x3x3xf32>) -> tensor<8x32x32x3xf32>
+  // CHECK: mge.conv_wgrad {{.*}} {channels_last = true, kernel_size = [3, 3]} {{.*}} -> tensor<16x3x3x3xf32>
+  %d_weight = mge.conv_wgrad %d_out, %inp {channels_last = true, kernel_size = [3, 3]} : (tensor<8x30x30x16xf32>, tensor<8x32x32x3xf32>) -> tensor<16x3x3x3xf32>
+  func.return
+}

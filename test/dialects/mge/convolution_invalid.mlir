@@ -173,3 +173,19 @@ func.func @f(%d_out: tensor<8x16x30x30xf32>, %inp: tensor<8x3x32x32xf32>) {
   %out = mge.conv_wgrad %d_out, %inp {groups = 2, kernel_size = [3, 3]} : (tensor<8x16x30x30xf32>, tensor<8x3x32x32xf32>) -> tensor<16x3x3x3xf32>
   func.return
 }
+
+// -----
+
+// CHECK: conv3d: padding has length 4 but needs length 6
+func.func @f(%inp: tensor<8x3x5x5x5xf32>, %weight: tensor<16x3x3x3x3xf32>) {
+  %out = mge.conv %inp, %weight {padding = [1, 1, 1, 1]} : (tensor<8x3x5x5x5xf32>, tensor<16x3x3x3x3xf32>) -> tensor<8x16x3x3x3xf32>
+  func.return
+}
+
+// -----
+
+// CHECK: conv2d: input has 32 channels but weight expects 3
+func.func @f(%inp: tensor<8x3x32x32xf32>, %weight: tensor<16x3x3x3xf32>) {
+  %out = mge.conv %inp, %weight {channels_last = true} : (tensor<8x3x32x32xf32>, tensor<16x3x3x3xf32>) -> tensor<8x1x30x16xf32>
+  func.return
+}

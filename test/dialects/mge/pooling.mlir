@@ -48,3 +48,17 @@ func.func @avg_pool2d_grad(%d_out: tensor<2x3x4x4xf32>) {
   %r = mge.avg_pool_grad %d_out {kernel = [2, 2], stride = [2, 2], input_size = [8, 8]} : (tensor<2x3x4x4xf32>) -> tensor<2x3x8x8xf32>
   func.return
 }
+
+// CHECK-LABEL: @one_axis
+func.func @one_axis(%inp: tensor<2x3x11xf32>) {
+  // CHECK: mge.max_pool %{{.*}} {kernel = [3], padding = [1, 2]} : (tensor<2x3x11xf32>) -> tensor<2x3x12xf32>
+  %r = mge.max_pool %inp {kernel = [3], padding = [1, 2]} : (tensor<2x3x11xf32>) -> tensor<2x3x12xf32>
+  func.return
+}
+
+// CHECK-LABEL: @three_axes_channels_last
+func.func @three_axes_channels_last(%inp: tensor<1x4x6x8x5xf32>) {
+  // CHECK: mge.avg_pool %{{.*}} {kernel = [2, 2, 2], stride = [2, 2, 2], channels_last = true} : (tensor<1x4x6x8x5xf32>) -> tensor<1x2x3x4x5xf32>
+  %r = mge.avg_pool %inp {kernel = [2, 2, 2], stride = [2, 2, 2], channels_last = true} : (tensor<1x4x6x8x5xf32>) -> tensor<1x2x3x4x5xf32>
+  func.return
+}

@@ -133,3 +133,11 @@ func.func @f(%d_out: tensor<2x3x4x4xf32>) {
   %r = mge.avg_pool_grad %d_out {kernel = [2, 2], stride = [2, 2], input_size = [8]} : (tensor<2x3x4x4xf32>) -> tensor<2x3x8x8xf32>
   func.return
 }
+
+// -----
+
+// CHECK: avg_pool2d: kernel covers 4 rows but input has 3, padding included
+func.func @f(%inp: tensor<2x3x8x8xf32>) {
+  %r = mge.avg_pool %inp {kernel = [4, 4], channels_last = true} : (tensor<2x3x8x8xf32>) -> tensor<2x1x5x8xf32>
+  func.return
+}

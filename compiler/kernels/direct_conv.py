@@ -1,0 +1,593 @@
+"""Template of convolutions of channels-last images, read in place.
+
+    for each unit (image, plane, block of rows; or one panel of output channels of these):
+      for each group and panel of output channels:
+        for each row of windows, for each tile of MR neighbouring windows of the row:
+          MR x NV vectors of accumulators over taps and channels, one fused multiply-add each
+          the epilogue on the accumulators; store
+
+Nothing is copied: neither windows into a matrix, nor the image into a padded one. Taps above
+or below the image are cut from the bounds of their loop, those to the left or right of it are
+left out when the kernel is written (`conv_geometry`). The channels of neighbouring taps of
+one row are neighbours in memory, so that taps and channels are one loop, and few channels
+(the first layer) cost nothing. Weights come packed: the columns of a panel side by side.
+
+Every result is summed over the taps and channels in order, whatever the tiles and units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+
+from mgec.compiler.kernels.conv_geometry import (
+    Axis,
+    Columns,
+    Taps,
+    conv_axes,
+    split_columns,
+    tap_runs,
+)
+from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, Value, VectorLanes
+from mgec.compiler.kernels.epilogue import Epilogue, Finisher
+from mgec.compiler.kernels.operand import NotApplicable
+from mgec.compiler.kernels.packing import Array, Packing, packing
+from mgec.compiler.kernels.source import KernelSource, Units
+from mgec.compiler.targets import Target
+from mgec.dialects.mge.contraction import ContractionMaps
+from mgec.dialects.mge.lane import Lane
+from mgec.dialects.mge.spec import FLOAT32, FLOAT64, DType
+
+_MOST_RUNS = 96
+"""Loops over taps that a kernel may have; above, wide padding makes too much code."""
+
+
+@packing("convolution panels")
+def pack_weight(array: Array, groups: int, width: int, channels: tuple[int, ...]) -> Array:
+    """Panels of output channels, one for each group and block of `width` of them.
+
+    Args:
+        array: weight [O, C/groups, *kernel].
+        groups: of channels.
+        width: output channels per panel.
+        channels: of the images whose channels follow each other; one entry for one image.
+
+    Returns:
+        A matrix with one row per panel: for each image, [taps, channels, width], zero in the
+        columns beyond the group's channels.
+    """
+    outputs, inputs, *kernel = array.shape
+    per_group, taps = outputs // groups, prod(kernel)
+    panels = -(-per_group // width)
+    padded = np.zeros((groups, panels * width, inputs, taps), array.dtype)
+    padded[:, :per_group] = array.reshape(groups, per_group, inputs, taps)
+    moved = padded.reshape(groups * panels, width, inputs, taps).transpose(0, 3, 2, 1)
+    ends = np.cumsum(channels)[:-1]
+    parts = np.split(moved, ends, axis=2)
+    return np.concatenate([part.reshape(groups * panels, -1) for part in parts], axis=1)
+
+
+@dataclass(frozen=True)
+class ConvSizes:
+    """The sizes that decide the tiles.
+
+    Attributes:
+        images: how many.
+        planes: windows along the slowest spatial axis, times groups of equal work.
+        rows: windows along the next one.
+        columns: windows along the fastest one, for each phase of the columns.
+        taps: of the kernel.
+        groups: of channels.
+        inputs: channels per group.
+        outputs: output channels per group.
+        itemsize: bytes of an element.
+    """
+
+    images: int
+    planes: int
+    rows: int
+    columns: tuple[Axis, ...]
+    taps: int
+    groups: int
+    inputs: int
+    outputs: int
+    itemsize: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the whole weight."""
+        return self.groups * self.outputs * self.inputs * self.taps * self.itemsize
+
+    @property
+    def flops(self) -> int:
+        """Nominal."""
+        windows = self.images * self.planes * self.rows * sum(a.count for a in self.columns)
+        return 2 * windows * self.taps * self.inputs * self.outputs * self.groups
+
+
+@dataclass(frozen=True)
+class DirectConvTiles:
+    """Block sizes of a convolution.
+
+    Attributes:
+        mr: most windows per register tile.
+        nv: vectors of output channels per register tile.
+        rows: rows of windows per unit.
+        by_panel: whether a unit has one panel of output channels rather than all of them.
+    """
+
+    mr: int
+    nv: int
+    rows: int = 1
+    by_panel: bool = False
+
+    @staticmethod
+    def fit(target: Target, sizes: ConvSizes) -> DirectConvTiles:
+        """The tiles that take the least time by estimate, and units that balance."""
+        lanes = target.lanes(sizes.itemsize)
+        vectors = -(-sizes.outputs // lanes)
+        best: tuple[float, DirectConvTiles] | None = None
+        for nv in range(1, min(_MOST_VECTORS, vectors) + 1):
+            mr = _most_windows(target, nv)
+            if not mr:
+                continue
+            panels = [nv] * (vectors // nv) + [vectors % nv] * bool(vectors % nv)
+            total = 0.0
+            for axis in sizes.columns:
+                for columns in split_columns(axis, mr, lambda m, nv=nv: step_cost(m, nv)):
+                    tiles = (columns.stop - columns.start) // columns.width
+                    total += tiles * sum(step_cost(columns.width, v) for v in panels)
+            if best is None or total < best[0]:
+                best = total, DirectConvTiles(mr, nv)
+        assert best is not None, "a tile of one vector fits every target"
+        return best[1].with_units(target, sizes)
+
+    def with_units(self, target: Target, sizes: ConvSizes) -> DirectConvTiles:
+        """These tiles, and units of work."""
+        lanes = target.lanes(sizes.itemsize)
+        panels = sizes.groups * -(-sizes.outputs // (self.nv * lanes))
+        images = sizes.images * sizes.planes
+        wanted = max(1, min(_UNITS, sizes.flops // _UNIT_FLOPS))
+        # All panels per unit read the image once, but the whole weight once per unit.
+        small = sizes.weight_bytes <= target.l2_bytes
+        by_panel = panels > 1 and (not small or images * sizes.rows < 2 * _UNITS)
+        others = images * (panels if by_panel else 1)
+        blocks = min(sizes.rows, -(-wanted // others))
+        return replace(self, by_panel=by_panel, rows=-(-sizes.rows // blocks))
+
+
+_MOST_VECTORS = 4
+_UNITS = 16
+"""How many units a large convolution should have: threads claim half of what is left."""
+_UNIT_FLOPS = 200_000
+"""The least worth being a unit: about 2 us."""
+
+
+def _most_windows(target: Target, nv: int) -> int:
+    """Windows per register tile such that accumulators, weights and inputs fit."""
+    spare = 1 if target.has_fma else 2
+    return min(_MOST_WINDOWS[nv], (target.vector_registers - nv - spare) // nv)
+
+
+_MOST_WINDOWS = {1: 14, 2: 8, 3: 8, 4: 6}
+"""By vectors per tile. More windows gained nothing."""
+
+
+def step_cost(windows: int, vectors: int) -> float:
+    """Estimated time of one tap and channel of a register tile, in multiply-adds."""
+    return max(windows * vectors, _LATENCY) + _LOAD * (windows + vectors)
+
+
+_LATENCY = 4.0
+_LOAD = 0.1
+
+
+def direct_conv_kernel(
+    name: str,
+    target: Target,
+    maps: ContractionMaps,
+    inp: Sequence[int],
+    weight: Sequence[int],
+    out: Sequence[int],
+    attrs: Mapping[str, Any],
+    *,
+    dtype: DType = FLOAT32,
+    epilogue: Epilogue | None = None,
+    channels: Sequence[int] | None = None,
+    tiles: DirectConvTiles | None = None,
+) -> KernelSource:
+    """A convolution of channels-last images, read in place.
+
+    Args:
+        name: symbol of the kernel.
+        target: what to compile for.
+        maps: the index maps of `ConvOp`.
+        inp: [N, *spatial, C].
+        weight: [O, C/groups, *kernel]; a constant, which the kernel wants packed.
+        out: [N, *windows, O].
+        attrs: plain attributes of the op, defaults filled in; `channels_last` is set.
+        dtype: float32 or float64.
+        epilogue: what happens to a sum before it is stored.
+        channels: channel counts of several images which stand side by side in place of
+            `inp`, so that their concatenation need not exist; without groups only.
+        tiles: block sizes; by default from the target and the sizes.
+
+    Returns:
+        A kernel whose buffers are the images, the weight, the extras, the outputs.
+
+    Raises:
+        NotApplicable: if this template cannot serve the convolution.
+    """
+    groups = attrs["groups"]
+    parts = tuple(channels) if channels else (inp[-1] // groups,)
+    if groups != 1 and len(parts) != 1:
+        raise NotApplicable("groups over several images")
+    depth, height, width = conv_axes(inp[1:-1], out[1:-1], weight[2:], attrs)
+    nest = ConvNest(
+        maps, tuple(out), depth, height, (Phase(width),), (depth.size, height.size, width.size),
+        (depth.taps, height.taps, width.taps), groups, parts, weight[0] // groups,
+    )  # fmt: skip
+    return emit_conv(name, target, nest, dtype, epilogue or Epilogue(), tiles, "direct conv")
+
+
+class Walk(Protocol):
+    """Windows along one of the slower axes."""
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        ...
+
+    def bounds(self, k: KernelEmitter, window: Dim) -> Taps:
+        """The taps of a window."""
+        ...
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Columns of the result that are walked as the windows of one axis.
+
+    Attributes:
+        axis: the windows.
+        tap: where their first tap is along the packed weight's last axis.
+        start: the column of the result of window 0.
+        step: columns from one window to the next.
+    """
+
+    axis: Axis
+    tap: int = 0
+    start: int = 0
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class ConvNest:
+    """A convolution as the loops see it.
+
+    Attributes:
+        maps: names of the loops over the result; "m" loops are image and spatial axes.
+        out: shape of the result, channels last.
+        depth: windows along the slowest spatial axis.
+        height: windows along the next one.
+        phases: windows along the fastest one.
+        image: spatial sizes of the images.
+        kernel: taps along each axis of the packed weight.
+        groups: of channels.
+        channels: of each image, per group.
+        outputs: output channels per group.
+    """
+
+    maps: ContractionMaps
+    out: tuple[int, ...]
+    depth: Walk
+    height: Walk
+    phases: tuple[Phase, ...]
+    image: tuple[int, int, int]
+    kernel: tuple[int, int, int]
+    groups: int
+    channels: tuple[int, ...]
+    outputs: int
+
+    def sizes(self, itemsize: int) -> ConvSizes:
+        """What decides the tiles."""
+        return ConvSizes(
+            self.out[0], self.depth.count, self.height.count,
+            tuple(phase.axis for phase in self.phases), prod(self.kernel), self.groups,
+            sum(self.channels), self.outputs, itemsize,
+        )  # fmt: skip
+
+
+def emit_conv(
+    name: str,
+    target: Target,
+    nest: ConvNest,
+    dtype: DType,
+    epilogue: Epilogue,
+    tiles: DirectConvTiles | None,
+    template: str,
+) -> KernelSource:
+    """The kernel of a convolution given as a nest; see `direct_conv_kernel`."""
+    if dtype not in (FLOAT32, FLOAT64):
+        raise NotApplicable(f"sums of {dtype.name}")
+    if not prod(nest.out):
+        raise NotApplicable("an empty result")
+    tiles = tiles or DirectConvTiles.fit(target, nest.sizes(dtype.itemsize))
+    return _DirectConv(name, target, nest, dtype, epilogue, tiles).emit(template)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Output channels of one panel.
+
+    Attributes:
+        weight: where its weights begin.
+        starts: the first channel of each vector.
+        masks: which lanes of each vector are channels; None for all.
+        offset: where the group's channels begin in a pixel of the image.
+    """
+
+    weight: Dim
+    starts: tuple[Dim, ...]
+    masks: tuple[str | None, ...]
+    offset: Dim
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of windows: which one, and the taps inside the image along the slower axes."""
+
+    image: Dim
+    plane: Dim
+    row: Dim
+    depth: Taps
+    height: Taps
+
+
+class _DirectConv:
+    """The state of one emission."""
+
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        nest: ConvNest,
+        dtype: DType,
+        epilogue: Epilogue,
+        tiles: DirectConvTiles,
+    ) -> None:
+        self.nest, self.tiles, self.dtype = nest, tiles, dtype
+        self.k = k = KernelEmitter(name, target)
+        self.b = b = VectorLanes(k, target.lanes(dtype.itemsize))
+        self.zero = b.value(b.constant(0, "f32" if dtype == FLOAT32 else "f64"))
+        self.width = tiles.nv * b.width
+        self.panels = -(-nest.outputs // self.width)
+        self.inputs = [k.buffer(dtype) for _ in nest.channels]
+        self.weight = k.buffer(dtype)
+        columns = [x for x in nest.maps.loops if x.kind == "n" or x.name == "g"]
+        self.finisher = Finisher(b, epilogue, nest.maps, nest.out, columns, dtype)
+        self.columns = [
+            split_columns(phase.axis, tiles.mr, lambda m: step_cost(m, tiles.nv))
+            for phase in nest.phases
+        ]
+        runs = sum(
+            len(tap_runs(phase.axis, each))
+            for phase, columns in zip(nest.phases, self.columns, strict=True)
+            for each in columns
+        )
+        if runs > _MOST_RUNS:
+            raise NotApplicable("padding over too many tiles of a row")
+        names = [loop.name for loop in nest.maps.of_kind("m")]
+        self.names = [None] * (4 - len(names)) + names[1:]
+        self.image_name = names[0]
+
+    def emit(self, template: str) -> KernelSource:
+        """The kernel."""
+        k, nest, tiles = self.k, self.nest, self.tiles
+        blocks = -(-nest.height.count // tiles.rows)
+        sizes = [nest.out[0], nest.depth.count, blocks]
+        panels = nest.groups * self.panels
+        if tiles.by_panel:
+            sizes.insert(0, panels)
+        with k.loop("%begin", "%end") as unit:
+            *outer, image, plane, block = k.delinearize(unit, sizes)
+            low = k.mul(block, tiles.rows)
+            high = k.add(low, tiles.rows)
+            if nest.height.count % tiles.rows:
+                high = k.min(high, nest.height.count)
+            if outer:
+                self._panel(outer[0], image, plane, low, high)
+            else:
+                self._panels(image, plane, low, high)
+        source = k.finish(Units(((tuple(sizes), 1),)), template=template, flops=nest.maps.flops)
+        how = Packing("convolution panels", (nest.groups, self.width, nest.channels))
+        return replace(source, packing=((len(self.inputs), how),))
+
+    # -- panels and rows ----------------------------------------------------------------------
+
+    def _panels(self, image: Dim, plane: Dim, low: Dim, high: Dim) -> None:
+        """Rows of windows, all output channels."""
+        k, whole = self.k, self.nest.outputs // self.width
+        with k.loop(0, self.nest.groups) as group:
+            if whole:
+                with k.loop(0, whole) as panel:
+                    self._rows(group, panel, None, image, plane, low, high)
+            if whole < self.panels:
+                rest = self.nest.outputs % self.width
+                self._rows(group, whole, rest, image, plane, low, high)
+
+    def _panel(self, index: Dim, image: Dim, plane: Dim, low: Dim, high: Dim) -> None:
+        """Rows of windows, the output channels of one panel."""
+        k, whole, rest = self.k, self.nest.outputs // self.width, self.nest.outputs % self.width
+        group, panel = k.div(index, self.panels), k.rem(index, self.panels)
+        if not (whole and rest):
+            self._rows(group, panel, rest or None, image, plane, low, high)
+            return
+        with k.when(k.compare("ult", panel, whole)):
+            self._rows(group, panel, None, image, plane, low, high)
+        with k.otherwise():
+            self._rows(group, whole, rest, image, plane, low, high)
+
+    def _rows(
+        self, group: Dim, index: Dim, count: int | None, image: Dim, plane: Dim, low: Dim,
+        high: Dim,
+    ) -> None:  # fmt: skip
+        """Rows of windows, the output channels of one panel, of which there are `count`."""
+        k, b, nest = self.k, self.b, self.nest
+        vectors = self.tiles.nv if count is None else -(-count // b.width)
+        start = k.add(k.mul(group, nest.outputs), k.mul(index, self.width))
+        lanes = [b.width if count is None else count - v * b.width for v in range(vectors)]
+        size = prod(nest.kernel) * sum(nest.channels) * self.width
+        panel = _Panel(
+            weight=k.mul(k.add(k.mul(group, self.panels), index), size),
+            starts=tuple(k.add(start, v * b.width) for v in range(vectors)),
+            masks=tuple(None if n >= b.width else b.mask(n) for n in lanes),
+            offset=k.mul(group, nest.channels[0]),
+        )
+        depth = nest.depth.bounds(k, plane)
+        with k.loop(low, high) as row:
+            place = _Row(image, plane, row, depth, nest.height.bounds(k, row))
+            for phase, tiles in zip(nest.phases, self.columns, strict=True):
+                for columns in tiles:
+                    with k.loop(columns.start, columns.stop, columns.width) as first:
+                        self._tile(place, panel, phase, columns, first)
+
+    # -- tiles --------------------------------------------------------------------------------
+
+    def _tile(self, place: _Row, panel: _Panel, phase: Phase, columns: Columns, first: Dim) -> None:
+        """One tile of windows from `first` on."""
+        k, vectors = self.k, len(panel.starts)
+        at: list[dict[str, Dim]] = []
+        for i in range(columns.width):
+            window = k.add(first, i)
+            spatial = (place.plane, place.row, k.add(k.mul(window, phase.step), phase.start))
+            here = {self.image_name: place.image}
+            here.update((n, d) for n, d in zip(self.names, spatial, strict=True) if n)
+            at.append(here)
+        self.finisher.prefetch(at, panel.starts)
+        tile = _Tile(self, place, panel, phase, columns, first)
+        acc = [self.zero] * (columns.width * vectors)
+        skipped = 0
+        for buffer, channels in zip(self.inputs, self.nest.channels, strict=True):
+            acc = tile.add(buffer, channels, skipped, acc)
+            skipped += channels
+        pending = self.finisher.begin()
+        for i, here in enumerate(at):
+            for v in range(vectors):
+                total = Lane(acc[i * vectors + v].ref, self.weight.ty)
+                pending.store(here, panel.starts[v], total, panel.masks[v])
+
+
+class _Tile:
+    """The sums of one register tile."""
+
+    def __init__(
+        self, owner: _DirectConv, place: _Row, panel: _Panel, phase: Phase, columns: Columns,
+        first: Dim,
+    ) -> None:  # fmt: skip
+        self.o, self.place, self.panel, self.phase = owner, place, panel, phase
+        self.runs = tap_runs(phase.axis, columns)
+        self.first = first
+
+    def add(self, image: Buffer, channels: int, skipped: int, acc: list[Value]) -> list[Value]:
+        """The accumulators with the products of one image added.
+
+        Args:
+            image: its buffer.
+            channels: how many it has, per group.
+            skipped: channels of the images before it.
+            acc: window by window, the accumulators of its vectors.
+        """
+        o, k, place = self.o, self.o.k, self.place
+        depth, height = place.depth, place.height
+        planes, rows, columns = o.nest.image
+        _, kernel_rows, kernel_columns = o.nest.kernel
+        taps = prod(o.nest.kernel)
+        pixel = channels * o.nest.groups
+        axis = self.phase.axis
+        weight = k.add(self.panel.weight, taps * skipped * o.width)
+        column = k.add(k.mul(self.first, axis.stride), axis.low)
+        corner = k.add(k.mul(column, pixel), self.panel.offset)
+
+        def plane(tap: Dim, acc: list[Value]) -> list[Value]:
+            z = k.add(depth.image, k.mul(tap, depth.image_step))
+            z = k.add(k.mul(place.image, planes), z)
+            w = k.add(depth.weight, k.mul(tap, depth.weight_step))
+
+            def row(tap: Dim, acc: list[Value]) -> list[Value]:
+                y = k.add(height.image, k.mul(tap, height.image_step))
+                v = k.add(height.weight, k.mul(tap, height.weight_step))
+                at = k.add(k.mul(k.add(k.mul(z, rows), y), columns * pixel), corner)
+                from_tap = k.add(k.mul(k.add(k.mul(w, kernel_rows), v), kernel_columns),
+                                 self.phase.tap)  # fmt: skip
+                weights = k.add(weight, k.mul(from_tap, channels * o.width))
+                return self._row(image, at, weights, channels, acc)
+
+            return k.fold(height.low, height.high, 1, acc, row)
+
+        return k.fold(depth.low, depth.high, 1, acc, plane)
+
+    def _row(
+        self, image: Buffer, at: Dim, weights: Dim, channels: int, acc: list[Value]
+    ) -> list[Value]:
+        """The products of the taps along one row of the image.
+
+        Args:
+            image: buffer of the image.
+            at: where the first tap of the first window is.
+            weights: where its weights are.
+            channels: to sum over for each tap.
+            acc: accumulators.
+        """
+        o, k = self.o, self.o.k
+        vectors = len(self.panel.starts)
+        dilation = self.phase.axis.dilation * channels * o.nest.groups
+        for run in self.runs:
+            used = [i * vectors + v for i in run.windows for v in range(vectors)]
+            taps = run.high - run.low
+            start = k.add(at, run.low * dilation)
+            columns = k.add(weights, run.low * channels * o.width)
+            if dilation == channels:  # taps and channels are one loop
+                taps, length = 1, taps * channels
+            else:
+                length = channels
+
+            def tap(
+                i: Dim, acc: list[Value], windows: Sequence[int] = run.windows,
+                start: Dim = start, columns: Dim = columns, length: int = length,
+            ) -> list[Value]:  # fmt: skip
+                x = k.add(start, k.mul(i, dilation))
+                w = k.add(columns, k.mul(i, channels * o.width))
+
+                def step(q: Dim, acc: list[Value]) -> list[Value]:
+                    return self._step(image, k.add(x, q), k.add(w, k.mul(q, o.width)),
+                                      windows, channels, acc)  # fmt: skip
+
+                return k.fold(0, length, 1, acc, step)
+
+            made = k.fold(0, taps, 1, [acc[i] for i in used], tap)
+            acc = list(acc)
+            for i, value in zip(used, made, strict=True):
+                acc[i] = value
+        return acc
+
+    def _step(
+        self, image: Buffer, x: Dim, w: Dim, windows: Sequence[int], channels: int,
+        acc: list[Value],
+    ) -> list[Value]:  # fmt: skip
+        """One tap and channel: an element of each window times the vectors of the weight."""
+        o, k, b = self.o, self.o.k, self.o.b
+        vectors = range(len(self.panel.starts))
+        columns = [b.load(o.weight, k.add(w, v * b.width)) for v in vectors]
+        window = self.phase.axis.stride * channels * o.nest.groups
+        result: list[Value] = []
+        sums = iter(acc)
+        for i in windows:
+            element = b.load_splat(image, k.add(x, i * window))
+            for v in vectors:
+                old = Lane(next(sums).ref, image.ty)
+                result.append(b.value(b.fma(element, columns[v], old)))
+        return result

@@ -1,0 +1,273 @@
+"""Reading ONNX files: the model, its tensors and its external data, with every limit.
+
+A file is foreign data. What is read here is checked here: sizes against the bytes that are there,
+and paths of external data against the folder of the model.
+"""
+
+from __future__ import annotations
+
+import os
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mgec.errors import FileError, FileMissingError, ModelError
+from mgec.importers.onnx_value import Array, check_size
+from mgec.dialects.mge.spec import TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+FIRST_OPSET = 6
+"""Older models have other rules for nearly every op."""
+FIRST_IR_VERSION = 3
+
+
+def import_onnx() -> Any:
+    """The package `onnx`.
+
+    Raises:
+        ModelError: if it is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelError(
+            "reading .onnx files needs the package onnx, which is not installed",
+            fix="pip install 'mgec[onnx]'",
+        ) from error
+    return onnx
+
+
+def read_model(source: Any) -> tuple[onnx.ModelProto, str, Path | None]:
+    """Reads a model and checks what holds for all of it.
+
+    Args:
+        source: a path, the bytes of a file, or a ModelProto.
+
+    Returns:
+        The model, what to call it, and the folder that external data may lie in.
+
+    Raises:
+        FileError, FileMissingError: if the file cannot be read.
+        ModelError: if it is not an ONNX model, or of a version that is not supported.
+    """
+    onnx = import_onnx()
+    if isinstance(source, onnx.ModelProto):
+        name = source.graph.name or "model"
+        _check_versions(source, name)
+        return source, name, None
+    folder = None
+    name = "model"
+    data = source
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        name, folder = path.name, path.resolve().parent
+        data = _read_bytes(path)
+    elif not isinstance(source, bytes):
+        raise ModelError(
+            f"from_onnx takes a path, bytes or a ModelProto, not {type(source).__name__}",
+            fix="pass the path of the .onnx file",
+        )
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except (DecodeError, RuntimeError) as error:
+        raise ModelError(
+            f"{name}: this is not an ONNX model: {' '.join(str(error).split())}",
+            fix="the file may be truncated or damaged: export it again",
+        ) from error
+    _check_versions(model, name)
+    return model, name, folder
+
+
+def _read_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        raise FileError(f"{path} is a folder", fix="pass the .onnx file in it")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileMissingError(f"there is no file {path}", fix="check the path") from error
+    except OSError as error:
+        raise FileError(
+            f"cannot read {path}: {error.strerror or error}", fix="check the path"
+        ) from error
+
+
+def _check_versions(model: onnx.ModelProto, name: str) -> None:
+    onnx = import_onnx()
+    if not model.HasField("graph"):
+        raise ModelError(f"{name}: there is no graph in the model", fix="export the model again")
+    if not FIRST_IR_VERSION <= model.ir_version <= onnx.IR_VERSION:
+        raise ModelError(
+            f"{name}: the file has IR version {model.ir_version}, but {FIRST_IR_VERSION} to "
+            f"{onnx.IR_VERSION} are supported",
+            fix="install a newer onnx package"
+            if model.ir_version > onnx.IR_VERSION
+            else "convert the model with onnx.version_converter",
+        )
+    opset = opsets(model).get("")
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and not FIRST_OPSET <= opset <= newest:
+        raise ModelError(
+            f"{name}: the model has opset {opset}, but {FIRST_OPSET} to {newest} are supported",
+            fix="install a newer onnx package"
+            if opset > newest
+            else "convert the model with onnx.version_converter",
+        )
+
+
+def opsets(owner: Any) -> dict[str, int]:
+    """The opset of each domain that a model or a function imports; "ai.onnx" is ""."""
+    return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in owner.opset_import}
+
+
+# -- tensors -----------------------------------------------------------------------------
+
+
+def dtype_of(element: int) -> np.dtype[Any]:
+    """The NumPy dtype of an ONNX element type.
+
+    Raises:
+        ModelError: if there is no such type.
+    """
+    onnx = import_onnx()
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"there is no element type {element}", fix="the file may be damaged: export it again"
+        ) from error
+    return np.dtype(dtype)
+
+
+def type_name(element: int) -> str:
+    """What ONNX calls an element type: FLOAT, INT64, ..."""
+    onnx = import_onnx()
+    try:
+        return str(onnx.TensorProto.DataType.Name(element))
+    except ValueError:
+        return f"type {element}"
+
+
+def tensor_array(tensor: onnx.TensorProto, folder: Path | None) -> Array:
+    """The values of a tensor: a view of its bytes where that is possible.
+
+    Args:
+        tensor: an initializer, or the value of a constant.
+        folder: where external data lies; None where there can be none.
+
+    Raises:
+        ModelError: if sizes and bytes do not fit, or external data lies outside the folder.
+        FileError: if external data cannot be read.
+    """
+    onnx = import_onnx()
+    if tensor.HasField("segment"):
+        raise ModelError(f"tensor {tensor.name!r} is in segments", fix="export it in one piece")
+    dtype = dtype_of(tensor.data_type)
+    shape = tuple(tensor.dims)
+    if any(size < 0 for size in shape):
+        raise ModelError(
+            f"tensor {tensor.name!r} has shape {shape}, with a negative size",
+            fix="the file may be damaged: export it again",
+        )
+    spec = TensorSpec(shape, dtype)
+    check_size(spec)
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return _external(tensor, spec, folder)
+    plain = dtype.isbuiltin == 1 or dtype.name == "bfloat16"
+    if tensor.HasField("raw_data") and plain:
+        data = tensor.raw_data
+        if len(data) != spec.nbytes:
+            raise _damaged(tensor, f"{spec} needs {spec.nbytes} bytes but there are {len(data)}")
+        return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
+    if not tensor.HasField("raw_data"):
+        stored = max(
+            len(field)
+            for field in (tensor.float_data, tensor.int32_data, tensor.int64_data,
+                          tensor.double_data, tensor.uint64_data, tensor.string_data)
+        )  # fmt: skip
+        if prod(shape) > 0 and stored == 0:
+            raise _damaged(tensor, f"{spec} has no data")
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    except Exception as error:
+        raise _damaged(tensor, " ".join(str(error).split())) from error
+
+
+def _damaged(tensor: onnx.TensorProto, what: str) -> ModelError:
+    return ModelError(
+        f"tensor {tensor.name!r}: {what}", fix="the file may be damaged: export it again"
+    )
+
+
+def _external(tensor: onnx.TensorProto, spec: TensorSpec, folder: Path | None) -> Array:
+    """Maps the part of a file that a tensor refers to."""
+    if spec.dtype.isbuiltin != 1 and spec.dtype.name != "bfloat16":
+        raise ModelError(
+            f"tensor {tensor.name!r}: external data of type {spec.dtype.name} is not supported",
+            fix="store the tensor in the model",
+        )
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    path = external_path(location, folder, tensor.name)
+    try:
+        offset = int(entries.get("offset") or 0)
+        length = int(entries.get("length") or spec.nbytes)
+    except ValueError as error:
+        raise _damaged(tensor, f"external data at {entries}") from error
+    try:
+        size = path.stat().st_size
+        if length != spec.nbytes or offset < 0 or offset + length > size:
+            raise _damaged(
+                tensor,
+                f"{spec} needs {spec.nbytes} bytes, but {length} from {offset} are named "
+                f"in {location}, which has {size}",
+            )
+        if spec.nbytes == 0:
+            return np.zeros(spec.shape, spec.dtype)
+        bytes_ = np.memmap(path, np.uint8, "r", offset, (length,))
+    except OSError as error:
+        raise FileError(
+            f"cannot read {path}: {error.strerror or error}",
+            fix="put the file of the weights beside the model",
+        ) from error
+    return np.asarray(bytes_).view(spec.dtype.newbyteorder("<")).astype(
+        spec.dtype, copy=False
+    ).reshape(spec.shape)  # fmt: skip
+
+
+def external_path(location: str, folder: Path | None, name: str) -> Path:
+    """The file of external data, which must lie below the model's folder.
+
+    Raises:
+        ModelError: if it does not: an absolute path, `..`, or a link that leads elsewhere.
+    """
+    if folder is None:
+        raise ModelError(
+            f"tensor {name!r} is in another file, {location!r}, but the model is not from a file",
+            fix="pass the path of the model",
+        )
+    path = Path(location)
+    wrong = not location or "\0" in location or path.is_absolute() or ".." in path.parts
+    inside = False
+    if not wrong:
+        try:
+            inside = (folder / path).resolve().is_relative_to(folder.resolve())
+        except (OSError, RuntimeError):  # a loop of links
+            inside = False
+    if wrong or not inside:
+        raise ModelError(
+            f"tensor {name!r}: its external data {location!r} is not below the model's folder",
+            fix="put the file beside the model, and name it by a relative path",
+        )
+    resolved = (folder / path).resolve()
+    if not resolved.is_file():
+        raise FileMissingError(
+            f"there is no file {resolved}, which tensor {name!r} is in",
+            fix="put the file of the weights beside the model",
+        )
+    return resolved

@@ -20,6 +20,7 @@ FAMILIES = (
     "activation",
     "normalization",
     "softmax",
+    "attention",
     "random",
 )
 """Modules of `mgec.dialects.mge` that define ops, in the order of the documentation."""

@@ -15,6 +15,7 @@ from mgec.compiler.passes.rewriting import apply_patterns, producer
 from mgec.dialects.mge.builder import IRBuilder
 from mgec.dialects.mge.op import MgeOp
 from mgec.dialects.mge.reduce import accumulator
+from mgec.dialects.mge.spatial import Layout
 from mgec.dialects.mge.spec import from_type
 
 
@@ -49,7 +50,9 @@ class _FoldBatchNorm(RewritePattern):
         given = dict(zip(names, op.operand_list, strict=True))
         if not all(_is_constant(value) for name, value in given.items() if name != "inp"):
             return
-        if (found := _linear_before(given["inp"])) is None:
+        rank = from_type(op.results[0].type).rank
+        axis = rank - 1 if op.attrs["channels_last"] else 1
+        if (found := _linear_before(given["inp"], axis)) is None:
             return
         linear, old_bias = found
         b: Any = IRBuilder(rewriter, op.location)
@@ -76,7 +79,6 @@ class _FoldBatchNorm(RewritePattern):
             shift = b.add(bias, shift)
 
         (channels,) = from_type(scale.type).shape
-        rank = from_type(op.results[0].type).rank
         weight = linear.operands[1]
         at_weight = _channel_shape(linear, channels)
         scaled = b.mul(b.cast(weight, wide), b.reshape(scale, at_weight))
@@ -84,14 +86,14 @@ class _FoldBatchNorm(RewritePattern):
         b.location = linear.location
         (product,) = b.emit(type(linear), operands, linear.attrs)
         b.location = op.location
-        shift = b.reshape(b.cast(shift, dtype), (channels,) + (1,) * (rank - 2))
+        shift = b.reshape(b.cast(shift, dtype), (channels,) + (1,) * (rank - 1 - axis))
         rewriter.replace(op, [], [b.add(product, shift)])
 
 
-def _linear_before(value: SSAValue | None) -> tuple[MgeOp, SSAValue | None] | None:
+def _linear_before(value: SSAValue | None, axis: int) -> tuple[MgeOp, SSAValue | None] | None:
     """The convolution or matrix product that makes `value`, and the bias added to it.
 
-    None where folding would not be right.
+    None where folding would not be right; `axis` must be that of the output channels.
     """
     if value is None or not value.has_one_use():
         return None
@@ -109,14 +111,16 @@ def _linear_before(value: SSAValue | None) -> tuple[MgeOp, SSAValue | None] | No
     assert weight is not None
     if linear.name == "mge.matmul" and not out.rank == weight.rank == 2:
         return None
+    if linear.name == "mge.conv" and Layout.of(out.rank, linear.attrs).channel != axis:
+        return None
     if not out.is_static:
         return None
     if bias is None:
         return linear, None
-    # One entry per channel: axis 1 of the result, everything else 1.
+    # One entry per channel, everything else 1.
     shape = from_type(bias.type).shape
     padded = (1,) * (out.rank - len(shape)) + shape
-    if padded != (1, out.shape[1], *(1,) * (out.rank - 2)):
+    if padded != tuple(size if i == axis else 1 for i, size in enumerate(out.shape)):
         return None
     return linear, bias
 
@@ -124,7 +128,7 @@ def _linear_before(value: SSAValue | None) -> tuple[MgeOp, SSAValue | None] | No
 def _channel_shape(linear: MgeOp, channels: int) -> tuple[int, ...]:
     """The shape in which one value per output channel broadcasts against the weight."""
     if linear.name == "mge.conv":
-        return (channels, 1, 1, 1)
+        return (channels,) + (1,) * (from_type(linear.operands[1].type).rank - 1)
     return (channels, 1) if linear.attrs["transpose_rhs"] else (1, channels)
 
 

@@ -21,6 +21,7 @@ from mgec.dialects.mge.spec import DYNAMIC, FLOATS, TensorSpec
 from mgec.errors import ArgumentError, DTypeError, ShapeError
 
 _ROLE = "(N, C, ...)"
+_ROLE_LAST = "(N, ..., C)"
 
 
 def _check_eps(name: str, eps: float) -> None:
@@ -187,8 +188,8 @@ def _batch_norm_train_gradient(
 class BatchNormInferenceOp(MgeOp):
     """Batch norm with given statistics: (inp - mean) / sqrt(variance + eps) * weight + bias.
 
-    Shapes: inp and the result [N, C, ...], the others [C]. Dtypes: the floats; of 16-bit
-    floats the others may be float32.
+    Shapes: inp and the result [N, C, ...], or [N, ..., C] with `channels_last`; the others
+    [C]. Dtypes: the floats; of 16-bit floats the others may be float32.
     """
 
     name = "mge.batch_norm_inference"
@@ -202,32 +203,51 @@ class BatchNormInferenceOp(MgeOp):
         variance: TensorSpec,
         *,
         eps: float = 1e-5,
+        channels_last: bool = False,
     ) -> TensorSpec:
         name = "batch_norm_inference"
         _check_channels(name, inp)
         params = {"weight": weight, "bias": bias, "mean": mean, "variance": variance}
-        _check_params(name, inp, inp.shape[1:2], dict(params), _ROLE)
+        shape, role = (inp.shape[-1:], _ROLE_LAST) if channels_last else (inp.shape[1:2], _ROLE)
+        _check_params(name, inp, shape, dict(params), role)
         _check_eps(name, eps)
         return inp
 
 
 @reference(BatchNormInferenceOp)
 def _batch_norm_reference(
-    inp: Any, weight: Any, bias: Any, mean: Any, variance: Any, *, eps: float
+    inp: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    variance: Any,
+    *,
+    eps: float,
+    channels_last: bool = False,
 ) -> Any:
-    moved = (np.moveaxis(inp, 1, -1) - mean) / np.sqrt(variance + eps)
+    axis = -1 if channels_last else 1
+    moved = (np.moveaxis(inp, axis, -1) - mean) / np.sqrt(variance + eps)
     moved = moved if weight is None else moved * weight
-    return np.moveaxis(moved if bias is None else moved + bias, -1, 1)
+    return np.moveaxis(moved if bias is None else moved + bias, -1, axis)
 
 
 @decomposition(BatchNormInferenceOp)
 def _batch_norm_inference(
-    b: Any, inp: Any, weight: Any, bias: Any, mean: Any, variance: Any, *, eps: float
+    b: Any,
+    inp: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    variance: Any,
+    *,
+    eps: float,
+    channels_last: bool,
 ) -> Any:
     spec = b.spec(inp)
     weight, bias, mean, variance = (widen(b, p) for p in (weight, bias, mean, variance))
     scale = b.mul(weight, b.rsqrt(b.add(variance, b.scalar(eps, variance))))
-    mean, scale, bias = (_per_channel(b, p, spec.rank) for p in (mean, scale, bias))
+    if not channels_last:
+        mean, scale, bias = (_per_channel(b, p, spec.rank) for p in (mean, scale, bias))
     return b.cast(b.add(b.mul(b.sub(widen(b, inp), mean), scale), bias), spec.dtype)
 
 

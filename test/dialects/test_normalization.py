@@ -37,7 +37,8 @@ def case(
 ) -> list[Any]:
     """Operands; `params` says which of weight and bias are there."""
     inp = data(shape, 0, dtype)
-    size = shape[len(shape) - attrs.get("num_axes", 1) :] if name in TRAILING else shape[1:2]
+    trailing = name in TRAILING or attrs.get("channels_last")
+    size = shape[len(shape) - attrs.get("num_axes", 1) :] if trailing else shape[1:2]
     weight = data(size, 1, dtype) if "w" in params else None
     bias = data(size, 2, dtype) if "b" in params else None
     if name == "rms_norm":
@@ -65,6 +66,7 @@ CASES: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("group_norm", (2, 4, 5), {"groups": 4}),
     ("group_norm", (3, 4), {"groups": 1, "eps": 0.1}),
     ("group_norm", (0, 4, 2), {"groups": 2}),
+    ("batch_norm_inference", (2, 3, 5, 4), {"channels_last": True}),
 ]
 
 
@@ -178,6 +180,8 @@ ERRORS: list[tuple[Any, list[Any], dict[str, Any], type[Exception], str]] = [
      "batch_norm_train: eps is -1.0 but may not be negative"),
     (BatchNormInferenceOp, [f32(2, 3), f32(3), f32(3), f32(2), f32(3)], {}, ShapeError,
      "batch_norm_inference: mean has shape [2] but needs [3]"),
+    (BatchNormInferenceOp, [f32(2, 3, 4), *[f32(3)] * 4], {"channels_last": True}, ShapeError,
+     "batch_norm_inference: weight has shape [3] but needs [4]"),
     (BatchNormInferenceOp, [f32(2), f32(3), f32(3), f32(3), f32(3)], {}, ShapeError,
      "batch_norm_inference: inp has rank 1 but needs rank 2 or more (N, C, ...)"),
     (LayerNormOp, [f32(2, 3), None, None], {"num_axes": 3}, ArgumentError,

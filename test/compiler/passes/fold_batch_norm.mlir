@@ -74,3 +74,37 @@ func.func @not_constant(%x: tensor<4x3xf32>, %w: tensor<3x2xf32>, %v: tensor<2xf
   %3 = mge.batch_norm_inference %2, %s, %s, %v, %s : (tensor<4x2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> tensor<4x2xf32>
   func.return %1, %3 : tensor<4x2xf32>, tensor<4x2xf32>
 }
+
+// -----
+
+// With the channels last, and the bias and batch norm along them.
+// CHECK-LABEL: @channels_last
+func.func @channels_last(%x: tensor<1x4x4x3xf32>) -> tensor<1x2x2x2xf32> {
+  %w = mge.weight {key = "w", shape = [2, 3, 3, 3], dtype = f32} : () -> tensor<2x3x3x3xf32>
+  %v = mge.weight {key = "v", shape = [2], dtype = f32} : () -> tensor<2xf32>
+  // CHECK: mge.mul %w, %{{.*}} : (tensor<2x3x3x3xf32>, tensor<2x1x1x1xf32>) -> tensor<2x3x3x3xf32>
+  // CHECK: %[[C:.*]] = mge.conv %x, %{{.*}} {channels_last = true}
+  // CHECK: mge.add %[[C]], %{{.*}} : (tensor<1x2x2x2xf32>, tensor<2xf32>) -> tensor<1x2x2x2xf32>
+  // CHECK-NEXT: func.return
+  %0 = mge.conv %x, %w {channels_last = true} : (tensor<1x4x4x3xf32>, tensor<2x3x3x3xf32>) -> tensor<1x2x2x2xf32>
+  %1 = mge.add %0, %v : (tensor<1x2x2x2xf32>, tensor<2xf32>) -> tensor<1x2x2x2xf32>
+  %2 = mge.batch_norm_inference %1, %v, %v, %v, %v {channels_last = true} : (tensor<1x2x2x2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> tensor<1x2x2x2xf32>
+  func.return %2 : tensor<1x2x2x2xf32>
+}
+
+// -----
+
+// Rows are not channels, even if there are as many.
+// CHECK-LABEL: @along_rows
+func.func @along_rows(%x: tensor<1x4x4x3xf32>) -> (tensor<1x2x2x2xf32>, tensor<1x2x2x2xf32>) {
+  %w = mge.weight {key = "w", shape = [2, 3, 3, 3], dtype = f32} : () -> tensor<2x3x3x3xf32>
+  %v = mge.weight {key = "v", shape = [2], dtype = f32} : () -> tensor<2xf32>
+  %b = mge.weight {key = "b", shape = [2, 1, 1], dtype = f32} : () -> tensor<2x1x1xf32>
+  // CHECK-COUNT-2: mge.batch_norm_inference
+  %0 = mge.conv %x, %w {channels_last = true} : (tensor<1x4x4x3xf32>, tensor<2x3x3x3xf32>) -> tensor<1x2x2x2xf32>
+  %1 = mge.batch_norm_inference %0, %v, %v, %v, %v : (tensor<1x2x2x2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> tensor<1x2x2x2xf32>
+  %2 = mge.conv %x, %w {channels_last = true} : (tensor<1x4x4x3xf32>, tensor<2x3x3x3xf32>) -> tensor<1x2x2x2xf32>
+  %3 = mge.add %2, %b : (tensor<1x2x2x2xf32>, tensor<2x1x1xf32>) -> tensor<1x2x2x2xf32>
+  %4 = mge.batch_norm_inference %3, %v, %v, %v, %v {channels_last = true} : (tensor<1x2x2x2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>, tensor<2xf32>) -> tensor<1x2x2x2xf32>
+  func.return %1, %4 : tensor<1x2x2x2xf32>, tensor<1x2x2x2xf32>
+}

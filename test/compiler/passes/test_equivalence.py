@@ -84,14 +84,15 @@ def test_passes_one_after_another(seed: int) -> None:
 @settings(max_examples=60, derandomize=True, deadline=None, database=None)
 @given(
     seed=SEEDS,
-    kind=st.sampled_from(["conv2d", "depthwise", "matmul", "transposed"]),
+    kind=st.sampled_from(["conv", "depthwise", "conv1d", "last", "matmul", "transposed"]),
     with_bias=st.booleans(),
     dtype=st.sampled_from([np.float32, np.float64]),
 )
 def test_batch_norm_folds_into_weights(seed: int, kind: str, with_bias: bool, dtype: Any) -> None:
     rng = np.random.default_rng(seed)
-    spatial = (5, 4) if kind in ("conv2d", "depthwise") else ()
-    inp = rng.standard_normal((2, 4, *spatial)).astype(dtype)
+    spatial = {"conv": (5, 4), "depthwise": (5, 4), "last": (5, 4), "conv1d": (5,)}.get(kind, ())
+    last = kind == "last"
+    inp = rng.standard_normal((2, *spatial, 4) if last else (2, 4, *spatial)).astype(dtype)
     block = Block(arg_types=[to_type(TensorSpec(inp.shape, inp.dtype))])
     b: Any = IRBuilder(Builder(InsertPoint.at_end(block)), LOCATION)
 
@@ -99,19 +100,23 @@ def test_batch_norm_folds_into_weights(seed: int, kind: str, with_bias: bool, dt
         return b.constant(rng.standard_normal(shape).astype(dtype))
 
     channels = 4 if kind == "depthwise" else 6
-    if kind == "conv2d":
+    if kind == "conv":
         value = b.conv(block.args[0], weight(6, 4, 3, 2), padding=(1, 1, 0, 1))
     elif kind == "depthwise":
         value = b.conv(block.args[0], weight(4, 1, 3, 3), groups=4)
+    elif kind == "conv1d":
+        value = b.conv(block.args[0], weight(6, 4, 3), stride=(2,))
+    elif last:
+        value = b.conv(block.args[0], weight(6, 4, 3, 2), channels_last=True)
     elif kind == "matmul":
         value = b.matmul(block.args[0], weight(4, 6))
     else:
         value = b.matmul(block.args[0], weight(6, 4), transpose_rhs=True)
     if with_bias:
-        value = b.add(value, weight(1, channels, *(1 for _ in spatial)))
+        value = b.add(value, weight(channels, *(() if last else (1 for _ in spatial))))
     variance = b.constant(rng.uniform(0.5, 2.0, channels).astype(dtype))
     params = [weight(channels) for _ in range(3)]
-    out = b.batch_norm_inference(value, *params, variance, eps=1e-3)
+    out = b.batch_norm_inference(value, *params, variance, eps=1e-3, channels_last=last)
     function = func.FuncOp("main", ([block.args[0].type], [out.type]), Region(block))
     block.add_op(terminator := func.ReturnOp(out))
     function.location = terminator.location = LOCATION

@@ -7,16 +7,17 @@ lowered to loops, serves every region.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from xdsl.ir import Block, SSAValue
 
 from mgec import config
+from mgec.compiler.kernels.contracted import Contracted, in_order
 from mgec.compiler.kernels.contraction import contraction_kernel
+from mgec.compiler.kernels.cost import direct_cost
+from mgec.compiler.kernels.direct_conv import direct_conv_kernel
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
 from mgec.compiler.kernels.emitter import VectorLanes
-from mgec.compiler.kernels.epilogue import Epilogue, Extra
 from mgec.compiler.kernels.movement import Call, movement_kernel
 from mgec.compiler.kernels.operand import NotApplicable
 from mgec.compiler.kernels.pooling import Window, pooling_kernel
@@ -29,13 +30,16 @@ from mgec.compiler.kernels.rows import (
     softmax_kernel,
 )
 from mgec.compiler.kernels.source import DimRef, KernelSource
+from mgec.compiler.kernels.winograd import winograd_cost, winograd_kernel, winograd_tile
+from mgec.compiler.kernels.winograd_transform import TAPS
 from mgec.compiler.lowering.linalg_kernel import linalg_kernel
 from mgec.compiler.passes.form_kernels import is_elementwise
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.constant import ConstantOp
-from mgec.dialects.mge.contraction import accumulator, contraction, contraction_maps
+from mgec.dialects.mge.contraction import accumulator
 from mgec.dialects.mge.lane import Lane, lane_type
 from mgec.dialects.mge.op import MgeOp, Plain
+from mgec.dialects.mge.spatial import Geometry
 from mgec.dialects.mge.spec import FLOAT32, FLOAT64, TensorSpec, from_type, is_float
 
 WHOLE: frozenset[str] = frozenset({"mge.softmax", "mge.log_softmax", "mge.layer_norm"})
@@ -84,7 +88,15 @@ def select_kernel(
         constants: inputs that are constants: a template may ask for them to be packed.
     """
     region = Region.of(block, constants)
-    for template in (_elementwise, _contraction, _reduction, _whole, _pooling, _movement):
+    for template in (
+        _elementwise,
+        _convolution,
+        _contraction,
+        _reduction,
+        _whole,
+        _pooling,
+        _movement,
+    ):
         try:
             source = template(region, name, target)
         except NotApplicable as reason:
@@ -143,89 +155,51 @@ def _root(region: Region, is_root: Callable[[MgeOp], bool]) -> MgeOp:
     return roots[0]
 
 
+def _convolution(region: Region, name: str, target: Target) -> KernelSource:
+    """A convolution of channels-last images with constant weights."""
+    c = Contracted.of(region)
+    attrs = c.root.attrs
+    if c.root.name != "mge.conv" or not attrs["channels_last"] or not c.has_constant_weight:
+        raise NotApplicable("no convolution of channels-last images with constant weights")
+    inp, weight, out = (_static(dims) for dims in (c.lhs, c.rhs, c.out))
+    kernel, geometry = weight[2:], Geometry.of(attrs, len(weight) - 2)
+    dense = attrs["groups"] == 1 and {*geometry.stride, *geometry.dilation} == {1}
+    if dense and set(kernel) == {1} and not any(map(any, geometry.padding)) and not c.channels:
+        raise NotApplicable("a matrix product")
+    convolution = (name, target, c.maps, inp, weight, out, attrs)
+    options: dict[str, Any] = {"epilogue": c.epilogue, "channels": c.channels}
+    if dense and kernel == (TAPS, TAPS) and c.dtype == FLOAT32:
+        tile = winograd_tile(target, inp, weight, out)
+        cost = winograd_cost(target, inp, weight, out, tile)
+        if cost < direct_cost(target, weight, out):
+            return c.in_order(winograd_kernel(*convolution, tile=tile, **options))
+    return c.in_order(direct_conv_kernel(*convolution, dtype=c.dtype, **options))
+
+
+def _static(dims: Sequence[Size]) -> tuple[int, ...]:
+    assert all(isinstance(d, int) for d in dims), "run-time sizes have no constant weights"
+    return tuple(cast("Sequence[int]", dims))
+
+
 def _contraction(region: Region, name: str, target: Target) -> KernelSource:
     """A matmul or convolution, with what follows applied to the sums in registers."""
-    root = _root(region, lambda op: type(op) in contraction)
-    lhs, rhs = root.operands
-    arguments: list[SSAValue] = list(region.block.args)
-    if lhs not in arguments or rhs not in arguments:
-        raise NotApplicable("an operand is computed in the region")
-    total = root.results[0]
-    out_spec = from_type(total.type)
-    dtype = out_spec.dtype
-    if dtype not in (FLOAT32, FLOAT64):
-        raise NotApplicable(f"sums of {dtype.name}")
-    if region.is_static:
-        out: tuple[Size, ...] = out_spec.shape
-    else:
-        if len(region.ops) != 1:
-            raise NotApplicable("run-time sizes with an epilogue")
-        out = region.output_dims[0]
-    lhs_dims, rhs_dims = (region.input_dims[arguments.index(v)] for v in (lhs, rhs))
-    maps = contraction_maps(type(root), lhs_dims, rhs_dims, out, root.attrs, divide=_divide)
-    used = {v for op in region.ops if op is not root for v in op.operands}
-    extras = [a for a in arguments if a in used]
-    accesses: list[Extra] = []
-    for value in extras:
-        shape = from_type(value.type).shape
-        padded = (1,) * (len(out) - len(shape)) + shape
-        if any(d not in (1, o) for d, o in zip(padded, out, strict=True)):
-            raise NotApplicable("an epilogue operand does not broadcast to the result")
-        present = tuple(d != 1 for d in padded)
-        accesses.append(Extra(from_type(value.type).dtype, present))
-    if any(s.shape != out_spec.shape for s in region.outputs) and region.is_static:
-        raise NotApplicable("an output is not of the result's shape")
-
-    def body(b: VectorLanes, acc: Lane, lanes: Sequence[Lane]) -> list[Lane]:
-        known: dict[SSAValue, Lane] = {total: acc, **dict(zip(extras, lanes, strict=True))}
-        return region.evaluate(b, known, region.yielded)
-
-    epilogue = Epilogue(tuple(accesses), tuple(s.dtype for s in region.outputs), body)
-    sides = {"lhs": arguments.index(lhs), "rhs": arguments.index(rhs)}
-    source = contraction_kernel(
-        name,
-        target,
-        maps,
-        lhs_dims,
-        rhs_dims,
-        out,
-        dtype,
-        num_dims=region.num_dims,
-        epilogue=epilogue,
-        packable=[side for side, i in sides.items() if i in region.constants and region.is_static],
-    )
-    buffers = [arguments.index(v) for v in (lhs, rhs, *extras)]
-    flops = maps.flops if region.is_static else 0
-    return replace(_in_order(source, buffers, region), flops=flops)
-
-
-def _divide(size: Size, by: int) -> Size:
-    if by == 1:
-        return size
-    if isinstance(size, int):
-        return size // by
-    raise NotApplicable("groups of run-time size")
-
-
-def _in_order(source: KernelSource, inputs: Sequence[int], region: Region) -> KernelSource:
-    """Connects the template's buffers to the kernel's table.
-
-    The template has its inputs in its own order, then outputs, workspace and scratch; the
-    table the block arguments, outputs, workspace and scratch.
-    """
-    count = len(region.inputs)
-    order = [*inputs, *range(count, count + len(region.outputs))]
-    entries = count + len(region.outputs)
-    for needed in (source.workspace_bytes, source.scratch_bytes):
-        if needed:
-            order.append(entries)
-            entries += 1
-    return replace(
-        source,
-        order=tuple(order),
-        num_buffers=entries,
-        packing=tuple((order[i], how) for i, how in source.packing),
-        then=source.then and _in_order(source.then, inputs, region),
+    c = Contracted.of(region)
+    if c.channels is not None:
+        raise NotApplicable("an operand is a concatenation")
+    sides = zip(("lhs", "rhs"), c.inputs, strict=False)
+    return c.in_order(
+        contraction_kernel(
+            name,
+            target,
+            c.maps,
+            c.lhs,
+            c.rhs,
+            c.out,
+            c.dtype,
+            num_dims=region.num_dims,
+            epilogue=c.epilogue,
+            packable=[s for s, i in sides if i in region.constants and region.is_static],
+        )
     )
 
 
@@ -302,7 +276,7 @@ def _reduction(region: Region, name: str, target: Target) -> KernelSource:
         late=late_accesses,
         num_dims=region.num_dims,
     )
-    return _in_order(made, [arguments.index(v) for v in (*early, *late)], region)
+    return in_order(made, [arguments.index(v) for v in (*early, *late)], region)
 
 
 def _whole(region: Region, name: str, target: Target) -> KernelSource:
@@ -343,7 +317,7 @@ def _whole(region: Region, name: str, target: Target) -> KernelSource:
             log=op.name == "mge.log_softmax",
             num_dims=region.num_dims,
         )
-    return _in_order(made, buffers, region)
+    return in_order(made, buffers, region)
 
 
 def _only_op(region: Region) -> MgeOp:

@@ -17,7 +17,7 @@ from mgec.dialects.mge.elementwise import CastOp
 from mgec.dialects.mge.kernel import KernelOp, YieldOp
 from mgec.dialects.mge.op import MgeOp
 from mgec.dialects.mge.rules import lanes
-from mgec.dialects.mge.spec import TensorSpec, from_type
+from mgec.dialects.mge.spec import FLOAT32, TensorSpec, from_type
 
 ALIASES = frozenset({"mge.reshape"})
 """Ops that change no byte: their result is their operand's buffer."""
@@ -60,8 +60,9 @@ def group_ops(ops: Sequence[Operation], *, fuse: bool = True) -> list[Group]:
 
     An elementwise op joins the latest group that makes one of its operands, if the loop
     shapes agree; a reduction takes in the elementwise group that feeds only it; other
-    elementwise groups that feed only the joined group are merged into it. Since a group never
-    depends on a later one, the result has no cycles.
+    elementwise groups that feed only the joined group are merged into it; a convolution reads
+    the parts of a concatenation of channels. Since a group never depends on a later one, the
+    result has no cycles.
     """
     groups: list[Group] = []
     group_of: dict[Operation, Group] = {}
@@ -113,6 +114,8 @@ def group_ops(ops: Sequence[Operation], *, fuse: bool = True) -> list[Group]:
             groups.append(joined)
         joined.ops.append(op)
         group_of[op] = joined
+        if fuse and (parts := _joined_channels(op)) is not None:
+            merge(group_of[parts], joined)
         if fuse and kind == "elementwise":
             for other in feeding.values():
                 if (
@@ -125,6 +128,20 @@ def group_ops(ops: Sequence[Operation], *, fuse: bool = True) -> list[Group]:
                 ):
                     merge(other, joined)
     return [g for g in groups if g.ops]
+
+
+def _joined_channels(op: MgeOp) -> MgeOp | None:
+    """The concatenation of channels that only this convolution reads: it reads the parts."""
+    if op.name != "mge.conv" or not op.attrs["channels_last"] or op.attrs["groups"] != 1:
+        return None
+    inp, weight = op.operands
+    made = inp.owner
+    if not isinstance(made, MgeOp) or made.name != "mge.concat" or not inp.has_one_use():
+        return None
+    (spec,) = made.result_specs
+    constant = isinstance(weight.owner, ConstantOp | WeightOp)
+    whole = constant and spec.is_static and spec.dtype == FLOAT32
+    return made if whole and made.attrs["axis"] == spec.rank - 1 else None
 
 
 def _kind(op: MgeOp) -> tuple[str, tuple[int, ...]]:

@@ -77,9 +77,10 @@ class ConvSizes:
 
     Attributes:
         images: how many.
-        planes: windows along the slowest spatial axis, times groups of equal work.
+        planes: windows along the slowest spatial axis.
         rows: windows along the next one.
         columns: windows along the fastest one, for each phase of the columns.
+        pixels: of an image.
         taps: of the kernel.
         groups: of channels.
         inputs: channels per group.
@@ -91,6 +92,7 @@ class ConvSizes:
     planes: int
     rows: int
     columns: tuple[Axis, ...]
+    pixels: int
     taps: int
     groups: int
     inputs: int
@@ -101,6 +103,11 @@ class ConvSizes:
     def weight_bytes(self) -> int:
         """Of the whole weight."""
         return self.groups * self.outputs * self.inputs * self.taps * self.itemsize
+
+    @property
+    def image_bytes(self) -> int:
+        """Of all images."""
+        return self.images * self.pixels * self.groups * self.inputs * self.itemsize
 
     @property
     def flops(self) -> int:
@@ -141,6 +148,7 @@ class DirectConvTiles:
                 for columns in split_columns(axis, mr, lambda m, nv=nv: step_cost(m, nv)):
                     tiles = (columns.stop - columns.start) // columns.width
                     total += tiles * sum(step_cost(columns.width, v) for v in panels)
+            total *= 1 + _PER_PANEL_FORM * (len(set(panels)) - 1) + _PER_SUM * mr * nv
             if best is None or total < best[0]:
                 best = total, DirectConvTiles(mr, nv)
         assert best is not None, "a tile of one vector fits every target"
@@ -152,9 +160,10 @@ class DirectConvTiles:
         panels = sizes.groups * -(-sizes.outputs // (self.nv * lanes))
         images = sizes.images * sizes.planes
         wanted = max(1, min(_UNITS, sizes.flops // _UNIT_FLOPS))
-        # All panels per unit read the image once, but the whole weight once per unit.
-        small = sizes.weight_bytes <= target.l2_bytes
-        by_panel = panels > 1 and (not small or images * sizes.rows < 2 * _UNITS)
+        # All panels per unit: a thread reads the whole weight and its part of the images. One
+        # panel per unit: its part of the weight and all images.
+        heavy = sizes.weight_bytes > min(sizes.image_bytes, target.l2_bytes)
+        by_panel = panels > 1 and (heavy or images * sizes.rows < wanted)
         others = images * (panels if by_panel else 1)
         blocks = min(sizes.rows, -(-wanted // others))
         return replace(self, by_panel=by_panel, rows=-(-sizes.rows // blocks))
@@ -174,16 +183,27 @@ def _most_windows(target: Target, nv: int) -> int:
 
 
 _MOST_WINDOWS = {1: 14, 2: 8, 3: 8, 4: 6}
-"""By vectors per tile. More windows gained nothing."""
+"""By vectors per tile. More gained nothing (2 x 12 is as fast as 2 x 8, Zen 4, 2026-11)."""
 
 
 def step_cost(windows: int, vectors: int) -> float:
-    """Estimated time of one tap and channel of a register tile, in multiply-adds."""
-    return max(windows * vectors, _LATENCY) + _LOAD * (windows + vectors)
+    """Estimated time of one tap and channel of a register tile, in multiply-adds.
+
+    As many loads as multiply-adds run at a time, and few sums wait for each other. Elements of
+    the image come from the first-level cache, weights from the second (fitted to tiles from
+    1 x 1 to 14 x 1 and 6 x 4, AVX2 and AVX-512 on Zen 4, 2026-11).
+    """
+    loads = _LOAD_IMAGE * windows + _LOAD_WEIGHT * vectors
+    return max(windows * vectors, windows + vectors, 2 * vectors, _LATENCY) + loads
 
 
-_LATENCY = 4.0
-_LOAD = 0.1
+_LATENCY = 8
+"""Multiply-adds in flight."""
+_LOAD_IMAGE, _LOAD_WEIGHT = 0.05, 0.3
+_PER_SUM = 0.002
+"""What one more accumulator must save: it makes every form of the tile longer."""
+_PER_PANEL_FORM = 0.03
+"""What a last panel of other width than the others must save: it doubles the code."""
 
 
 def direct_conv_kernel(
@@ -296,8 +316,8 @@ class ConvNest:
         """What decides the tiles."""
         return ConvSizes(
             self.out[0], self.depth.count, self.height.count,
-            tuple(phase.axis for phase in self.phases), prod(self.kernel), self.groups,
-            sum(self.channels), self.outputs, itemsize,
+            tuple(phase.axis for phase in self.phases), prod(self.image), prod(self.kernel),
+            self.groups, sum(self.channels), self.outputs, itemsize,
         )  # fmt: skip
 
 

@@ -210,7 +210,7 @@ def test_runs_of_taps():
 def sizes(rows, outputs, inputs, columns=None):
     """Of a 3x3 convolution of square images."""
     axis = Axis(rows, columns or rows, 3, low=-1)
-    return ConvSizes(1, 1, rows, (axis,), 9, 1, inputs, outputs, 4)
+    return ConvSizes(1, 1, rows, (axis,), rows * rows, 9, 1, inputs, outputs, 4)
 
 
 @pytest.mark.parametrize("name", ["x86-64", "x86-64-v3", "x86-64-v4", "aarch64"])

@@ -22,262 +22,27 @@ See `winograd_transform` for the matrices and the packing of the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import prod
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from mgec.compiler.kernels.cost import Rates
 from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, Value, VectorLanes
 from mgec.compiler.kernels.epilogue import Epilogue, Finisher
-from mgec.compiler.kernels.operand import NotApplicable
 from mgec.compiler.kernels.packing import Packing
 from mgec.compiler.kernels.source import KernelSource, Units
-from mgec.compiler.kernels.winograd_transform import (
-    TAPS,
-    TILES,
-    Matrix,
-    combine,
-    transforms,
+from mgec.compiler.kernels.winograd_tiles import (
+    LINE,
+    WinogradProblem,
+    WinogradTiles,
+    round_up,
+    row_of_v,
+    winograd_tile,
 )
+from mgec.compiler.kernels.winograd_transform import TAPS, Matrix, combine, transforms
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.contraction import ContractionMaps
 from mgec.dialects.mge.lane import Lane
-from mgec.dialects.mge.spatial import Geometry
 from mgec.dialects.mge.spec import FLOAT32
-
-_LINE = 64 // FLOAT32.itemsize
-"""Elements of a cache line."""
-
-
-def _round_up(size: int, to: int) -> int:
-    return -(-size // to) * to
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """The convolution: sizes, and what is padded before the image."""
-
-    batch: int
-    height: int
-    width: int
-    channels: tuple[int, ...]
-    out_channels: int
-    out_height: int
-    out_width: int
-    top: int
-    left: int
-
-    @staticmethod
-    def of(
-        inp: Sequence[int],
-        weight: Sequence[int],
-        out: Sequence[int],
-        attrs: Mapping[str, Any],
-        channels: Sequence[int] | None = None,
-    ) -> _Problem:
-        """Raises NotApplicable unless Winograd's algorithm computes this convolution."""
-        sizes = (*inp, *weight, *out)
-        if len(inp) != 4 or not attrs["channels_last"]:
-            raise NotApplicable("not a two-dimensional convolution with the channels last")
-        if any(not isinstance(size, int) for size in sizes):
-            raise NotApplicable("sizes of run time")
-        if 0 in sizes:
-            raise NotApplicable("there is nothing to compute")
-        geometry = Geometry.of(attrs, 2)
-        if tuple(weight[2:]) != (TAPS, TAPS):
-            raise NotApplicable("the filters are not 3 x 3")
-        if (*geometry.stride, *geometry.dilation, attrs["groups"]) != (1,) * 5:
-            raise NotApplicable("stride, dilation or groups are not 1")
-        (top, _), (left, _) = geometry.padding
-        parts = tuple(channels or (inp[3],))
-        assert sum(parts) == inp[3], "the buffers have the channels of the input between them"
-        return _Problem(*inp[:3], parts, *out[3:], *out[1:3], top, left)
-
-    @property
-    def depth(self) -> int:
-        """All input channels."""
-        return sum(self.channels)
-
-    def grid(self, tile: int) -> tuple[int, int, int]:
-        """Images, rows and columns of tiles."""
-        return self.batch, -(-self.out_height // tile), -(-self.out_width // tile)
-
-    def tiles(self, tile: int) -> int:
-        """How many tiles there are."""
-        return prod(self.grid(tile))
-
-    @property
-    def image_bytes(self) -> int:
-        """Bytes of the input and of the result."""
-        pixels = self.height * self.width * self.depth
-        results = self.out_height * self.out_width * self.out_channels
-        return self.batch * (pixels + results) * FLOAT32.itemsize
-
-
-@dataclass(frozen=True)
-class WinogradTiles:
-    """Block sizes of a Winograd convolution.
-
-    Attributes:
-        tile: m of F(m x m, 3 x 3); 0 if not chosen yet.
-        mr: tiles per register tile; before `fit`, the most that the registers hold.
-        nv: vectors of output channels per register tile.
-        block: tiles per block.
-        by_panels: whether there are two stages, the second by panels.
-        ahead: whether to prefetch the images' lines of following tiles.
-    """
-
-    mr: int
-    nv: int
-    tile: int = 0
-    block: int = 0
-    by_panels: bool = False
-    ahead: bool = False
-
-    @staticmethod
-    def for_target(target: Target) -> WinogradTiles:
-        """Register tiles that the target holds, besides a row of U and two temporaries.
-
-        Two vectors of 4 lanes would load a scalar for every other product.
-        """
-        nv = 4 if target.vector_registers >= 32 and target.lanes(FLOAT32.itemsize) <= 4 else 2
-        temporaries = 2 if target.has_fma else 3
-        return WinogradTiles(mr=(target.vector_registers - temporaries - nv) // nv, nv=nv)
-
-    def rows(self, count: int) -> int:
-        """Rows of the register tile for that many tiles: few are wasted, many share a load."""
-
-        def cost(rows: int) -> float:
-            wide = _WIDE_PRICE if rows > _WIDE_ROWS else 1
-            return _round_up(count, rows) * (1 + _ROW_OVERHEAD / rows) * wide
-
-        return min(range(1, min(self.mr, count) + 1), key=cost)
-
-    def fit(self, target: Target, problem: _Problem, tile: int) -> WinogradTiles:
-        """These tiles for a problem and a transform."""
-        lanes = target.lanes(FLOAT32.itemsize)
-        nr = self.nv * lanes
-        points = transforms(tile).points
-        count = problem.tiles(tile)
-        mr = self.rows(count)
-        tile_bytes = points * (_row_of_v(problem, lanes) + nr) * FLOAT32.itemsize
-        most = max(1, target.l2_bytes // 4 // tile_bytes // mr)
-        block = mr * min(range(1, most + 1), key=lambda rows: _imbalance(count, mr * rows))
-        u_bytes = points * problem.depth * problem.out_channels * FLOAT32.itemsize
-        v_bytes = points * count * problem.depth * FLOAT32.itemsize
-        few = -(-count // block) < _MANY_UNITS
-        streams = block < nr and u_bytes > target.l2_bytes
-        by_panels = (few or streams) and v_bytes <= _MOST_SHARED
-        if by_panels:
-            most = max(1, target.l2_bytes // 4 // (points * nr * FLOAT32.itemsize) // mr)
-            blocks = -(-count // (most * mr))
-            block = _round_up(-(-count // blocks), mr)
-        ahead = problem.image_bytes > _FAR * target.l2_bytes
-        return replace(self, tile=tile, mr=mr, block=block, by_panels=by_panels, ahead=ahead)
-
-
-def _imbalance(count: int, block: int) -> float:
-    """Work of the busier of two threads, with what a block costs besides its tiles."""
-    return -(-count // block // 2) * (block + _BLOCK_OVERHEAD)
-
-
-_ROW_OVERHEAD = 0.5
-"""Loading a row of U costs about as much as half a row of the register tile."""
-
-_WIDE_ROWS, _WIDE_PRICE = 8, 1.04
-"""14 rows take 4% longer than 7 (64 x 56 x 56, Zen 4, AVX-512, 2026-11)."""
-
-_BLOCK_OVERHEAD = 0.3
-"""A block costs a third of a tile besides its tiles: blocks of 7 and of 56 differ by 3%."""
-
-_MANY_UNITS = 8
-"""So many blocks keep several threads busy."""
-
-_MOST_SHARED = 8 * 2**20
-"""Bytes of V that may lie in the workspace: a share of the last-level cache."""
-
-_FAR = 4
-"""Images of so many second-level caches are prefetched; up to 64 x 56 x 56 it does not pay."""
-
-
-def _row_of_v(problem: _Problem, lanes: int) -> int:
-    """Elements from one tile to the next in V: an odd number of cache lines.
-
-    An even number would put the t * t points of a tile into few sets of the cache.
-    """
-    end = offset = 0
-    for channels in problem.channels:
-        end = max(end, offset + max(channels, lanes))  # vectors are stored whole
-        offset += channels
-    lines = -(-end // _LINE)
-    return (lines | 1) * _LINE
-
-
-def winograd_weight_bytes(target: Target, weight: Sequence[int], tile: int) -> int:
-    """Bytes of the transformed and packed weights.
-
-    Args:
-        target: what the kernel is for.
-        weight: shape of the weight, [O, C, 3, 3].
-        tile: m of F(m x m, 3 x 3).
-    """
-    out_channels, depth = weight[:2]
-    nr = WinogradTiles.for_target(target).nv * target.lanes(FLOAT32.itemsize)
-    return transforms(tile).points * depth * _round_up(out_channels, nr) * FLOAT32.itemsize
-
-
-def winograd_cost(
-    target: Target,
-    inp: Sequence[int],
-    weight: Sequence[int],
-    out: Sequence[int],
-    tile: int,
-    threads: int = 1,
-) -> float:
-    """About how many seconds the convolution takes, if its weights come from memory.
-
-    To compare with `winograd_cost` of other tiles and with `cost.direct_cost`.
-
-    Args:
-        target: what runs it.
-        inp: shape of the input, [N, H, W, C].
-        weight: shape of the weight, [O, C, 3, 3].
-        out: shape of the result, [N, OH, OW, O].
-        tile: m of F(m x m, 3 x 3), one of `TILES`.
-        threads: threads that share the work.
-    """
-    points, (out_channels, depth) = transforms(tile).points, weight[:2]
-    lanes = target.lanes(FLOAT32.itemsize)
-    base = WinogradTiles.for_target(target)
-    count = out[0] * -(-out[1] // tile) * -(-out[2] // tile)
-    mr = base.rows(count)
-    columns = _round_up(out_channels, base.nv * lanes)
-    products = 2 * points * _round_up(count, mr) * depth * columns
-    elements = points * count * (_round_up(depth, lanes) + columns)  # of V and M
-    size = transforms(tile).size
-    return Rates.for_target(target).seconds(
-        products,
-        moved_bytes=elements * FLOAT32.itemsize * size / transforms(_TYPICAL_TILE).size,
-        cold_bytes=winograd_weight_bytes(target, weight, tile),
-        threads=threads,
-    )
-
-
-_TYPICAL_TILE = 4
-"""The transforms' rate was measured for this tile; operations per element grow with t."""
-
-
-def winograd_tile(
-    target: Target, inp: Sequence[int], weight: Sequence[int], out: Sequence[int]
-) -> int:
-    """The tile of least cost; larger ones, which round more, must be clearly better."""
-    costs = {tile: winograd_cost(target, inp, weight, out, tile) for tile in TILES}
-    return min(TILES, key=lambda tile: costs[tile] * _ROUNDING_PRICE[tile])
-
-
-_ROUNDING_PRICE = {2: 1.0, 4: 1.05, 6: 1.15}
-"""What the larger errors of larger tiles are held to cost: see docs/numerics.md."""
 
 
 def winograd_kernel(
@@ -317,7 +82,7 @@ def winograd_kernel(
     Raises:
         NotApplicable: if this is another kind of convolution.
     """
-    problem = _Problem.of(inp, weight, out, attrs, channels)
+    problem = WinogradProblem.of(inp, weight, out, attrs, channels)
     if tiles is None:
         tile = tile or winograd_tile(target, inp, weight, out)
         tiles = WinogradTiles.for_target(target).fit(target, problem, tile)
@@ -331,6 +96,26 @@ def winograd_kernel(
     return replace(first, flops=maps.flops, then=stage(f"{name}_panels").panels())
 
 
+class _Window(NamedTuple):
+    """The t x t inputs of a tile.
+
+    Attributes:
+        image: which image they are in.
+        top: their first row, which may be outside.
+        left: their first column.
+        whole: an i1, whether all are inside.
+        rows: their rows, moved inside.
+        inside: for each row, a mask that is on if it is inside.
+    """
+
+    image: Dim
+    top: Dim
+    left: Dim
+    whole: str
+    rows: tuple[Dim, ...]
+    inside: tuple[str, ...]
+
+
 class _Stage:
     """The state of one emission: of the whole kernel, or of one of its two stages."""
 
@@ -338,7 +123,7 @@ class _Stage:
         self,
         name: str,
         target: Target,
-        problem: _Problem,
+        problem: WinogradProblem,
         tiles: WinogradTiles,
         maps: ContractionMaps,
         out: Sequence[int],
@@ -358,9 +143,9 @@ class _Stage:
         self.finisher = Finisher(b, epilogue, maps, out, columns, FLOAT32)
 
         points = self.transforms.points
-        block_rows = _round_up(tiles.block, tiles.mr) | 1  # odd: see `_row_of_v`
-        self.v_row = _row_of_v(problem, b.width)
-        v_rows = _round_up(self.count, tiles.mr) | 1 if tiles.by_panels else block_rows
+        block_rows = round_up(tiles.block, tiles.mr) | 1  # odd: see `row_of_v`
+        self.v_row = row_of_v(problem, b.width)
+        v_rows = round_up(self.count, tiles.mr) | 1 if tiles.by_panels else block_rows
         self.v_point = v_rows * self.v_row
         self.m_point = block_rows * self.nr
         v_size, patch = points * self.v_point, points * b.width
@@ -423,70 +208,76 @@ class _Stage:
         image, row, column = k.delinearize(tile, self.problem.grid(m))
         return image, k.mul(row, m), k.mul(column, m)
 
-    def _lines(self, matrix: Matrix, load: Any, store: Any) -> None:
+    def _lines(
+        self, matrix: Matrix, load: Callable[[int], Lane], store: Callable[[int, Lane], None]
+    ) -> None:
         """A one-dimensional transform."""
         size = self.transforms.size
         for i, lane in enumerate(combine(self.b, matrix, [load(i) for i in range(size)])):
             store(i, lane)
-
-    def _input_tile(self, tile: Dim, to: Dim) -> None:
-        """V of one tile, all channels; `to` is its element of the first point."""
-        k, problem, size = self.k, self.problem, self.transforms.size
-        image, row, column = self._place(tile)
-        top, left = k.sub(row, problem.top), k.sub(column, problem.left)
-        rows = [k.add(top, i) for i in range(size)]
-        inside = self._inside(rows, problem.height)
-        clamped = [k.max(k.min(i, problem.height - 1), 0) for i in rows]
-        whole = k.both(
-            k.both(k.compare("sge", top, 0), k.compare("sle", top, problem.height - size)),
-            k.both(k.compare("sge", left, 0), k.compare("sle", left, problem.width - size)),
-        )
-        offset = 0
-        for buffer, channels in zip(self.images, problem.channels, strict=True):
-            pixel = k.mul(image, problem.height * problem.width * channels)
-            step = problem.width * channels
-            lines = [k.add(pixel, k.mul(i, step)) for i in clamped]
-            first = k.add(k.mul(image, problem.height), top)
-            first = k.mul(k.add(k.mul(first, problem.width), left), channels)
-
-            def vector(start: Dim, mask: str | None) -> None:
-                with k.when(whole):
-                    self._inner_columns(buffer, k.add(first, start), channels, mask)
-                with k.otherwise():
-                    self._border_columns(
-                        buffer, [k.add(i, start) for i in lines], inside, left, channels, mask
-                    )
-                self._rows_to_v(k.add(to, offset, start))
-
-            width = self.b.width
-            if channels < width:
-                vector(0, self.b.mask(channels))
-            else:
-                with k.loop(0, _round_up(channels, width), width) as start:
-                    # The last vector overlaps the one before: the same values are stored.
-                    vector(k.min(start, channels - width) if channels % width else start, None)
-            offset += channels
-
-    def _inside(self, indices: Sequence[Dim], size: int) -> list[str]:
-        """Masks that are on where an index is inside an axis."""
-        k, ty = self.k, self.b.mask_type
-        valid = [k.compare("ult", index, size) for index in indices]
-        return [k.let(f"vector.broadcast {condition} : i1 to {ty}") for condition in valid]
 
     def _patch(self, row: Dim, column: Dim) -> Dim:
         """The element of the patch where a vector lies."""
         k, width = self.k, self.b.width
         return k.mul(k.add(k.mul(row, self.transforms.size), column), width)
 
+    def _input_tile(self, tile: Dim, to: Dim) -> None:
+        """V of one tile, all channels; `to` is its element of the first point."""
+        window = self._window(tile)
+        offset = 0
+        for buffer, channels in zip(self.images, self.problem.channels, strict=True):
+            self._input_channels(window, buffer, channels, self.k.add(to, offset))
+            offset += channels
+
+    def _window(self, tile: Dim) -> _Window:
+        """The inputs of a tile."""
+        k, problem, size = self.k, self.problem, self.transforms.size
+        image, row, column = self._place(tile)
+        top, left = k.sub(row, problem.top), k.sub(column, problem.left)
+        whole = k.both(
+            k.both(k.compare("sge", top, 0), k.compare("sle", top, problem.height - size)),
+            k.both(k.compare("sge", left, 0), k.compare("sle", left, problem.width - size)),
+        )
+        rows = [k.add(top, i) for i in range(size)]
+        clamped = tuple(k.max(k.min(i, problem.height - 1), 0) for i in rows)
+        valid = [k.compare("ult", i, problem.height) for i in rows]
+        ty = self.b.mask_type
+        masks = tuple(k.let(f"vector.broadcast {condition} : i1 to {ty}") for condition in valid)
+        return _Window(image, top, left, whole, clamped, masks)
+
+    def _input_channels(self, window: _Window, image: Buffer, channels: int, to: Dim) -> None:
+        """V of one tile and input buffer."""
+        k, problem, width = self.k, self.problem, self.b.width
+        pixels = problem.height * problem.width
+        base = k.mul(window.image, pixels * channels)
+        lines = [k.add(base, k.mul(i, problem.width * channels)) for i in window.rows]
+        corner = k.add(k.mul(window.top, problem.width), window.left)
+        first = k.add(base, k.mul(corner, channels))
+
+        def vector(start: Dim, mask: str | None) -> None:
+            with k.when(window.whole):
+                self._inner_columns(image, k.add(first, start), channels, mask)
+            with k.otherwise():
+                at = [k.add(line, start) for line in lines]
+                self._border_columns(window, image, at, channels, mask)
+            self._rows_to_v(k.add(to, start))
+
+        if channels < width:
+            vector(0, self.b.mask(channels))
+            return
+        with k.loop(0, round_up(channels, width), width) as start:
+            # The last vector overlaps the one before it, and stores the same values again.
+            vector(k.min(start, channels - width) if channels % width else start, None)
+
     def _inner_columns(self, image: Buffer, at: Dim, channels: int, mask: str | None) -> None:
-        """The first pass over a tile that lies inside the image."""
-        k, b = self.k, self.b
+        """The first pass over a window that lies inside the image."""
+        k, b, size = self.k, self.b, self.transforms.size
         step = self.problem.width * channels
-        with k.loop(0, self.transforms.size) as column:
+        skipped = 2 * self.tiles.tile * channels  # to the tile after the next
+        with k.loop(0, size) as column:
             here = k.add(at, k.mul(column, channels))
             if self.tiles.ahead:
-                for i in range(self.transforms.size):
-                    skipped = 2 * self.tiles.tile * channels
+                for i in range(size):
                     k.prefetch(image, k.add(here, skipped + i * step))
             self._lines(
                 self.transforms.bt,
@@ -495,33 +286,31 @@ class _Stage:
             )
 
     def _border_columns(
-        self, image: Buffer, lines: Sequence[Dim], inside: Sequence[str], left: Dim,
-        channels: int, mask: str | None,
+        self, window: _Window, image: Buffer, lines: Sequence[Dim], channels: int,
+        mask: str | None,
     ) -> None:  # fmt: skip
-        """The first pass over a tile that reaches beyond the image, where there are zeros.
+        """The first pass over a window that reaches beyond the image, where there are zeros.
 
         Addresses are clamped, since masked-out lanes of addresses without memory are slow.
         """
-        k, b, width = self.k, self.b, self.problem.width
+        k, b, width, size = self.k, self.b, self.problem.width, self.transforms.size
         zero = b.constant(0, "f32")
-        with k.loop(0, self.transforms.size) as column:
-            index = k.add(left, column)
-            valid = k.compare("ult", index, width)
+        with k.loop(0, size) as column:
+            index = k.add(window.left, column)
             here = k.mul(k.max(k.min(index, width - 1), 0), channels)
 
             def load(i: int) -> Lane:
                 lane = b.load(image, k.add(lines[i], here), mask)
-                return b.select(Lane(inside[i], "i1"), lane, zero)
+                return b.select(Lane(window.inside[i], "i1"), lane, zero)
 
-            with k.when(valid):
-                self._lines(
-                    self.transforms.bt,
-                    load,
-                    lambda i, lane: b.store(lane, self.scratch, self._patch(i, column)),
-                )
+            def store(i: int, lane: Lane) -> None:
+                b.store(lane, self.scratch, self._patch(i, column))
+
+            with k.when(k.compare("ult", index, width)):
+                self._lines(self.transforms.bt, load, store)
             with k.otherwise():
-                for i in range(self.transforms.size):
-                    b.store(zero, self.scratch, self._patch(i, column))
+                for i in range(size):
+                    store(i, zero)
 
     def _rows_to_v(self, to: Dim) -> None:
         """The second pass of the input transform."""
@@ -572,7 +361,7 @@ class _Stage:
             here = k.add(u_at, k.mul(at_k, self.nr))
             columns = [b.load(self.u, k.add(here, v * b.width)) for v in range(nv)]
             if ahead:
-                for start in range(0, self.nr, min(_LINE, self.nr)):
+                for start in range(0, self.nr, min(LINE, self.nr)):
                     k.prefetch(self.u, k.add(here, ahead + start))
             result: list[Value] = []
             for i, v_row in enumerate(v_rows):

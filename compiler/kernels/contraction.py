@@ -24,9 +24,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, Size, Value, VectorLanes
-from mgec.compiler.kernels.epilogue import Epilogue, Finisher, out_strides
+from mgec.compiler.kernels.epilogue import Epilogue, Finisher, extra_strides, out_strides
 from mgec.compiler.kernels.operand import (
     ONE,
+    ZERO,
     NotApplicable,
     Operand,
     Product,
@@ -134,8 +135,9 @@ class ContractionTiles:
         if m * batch >= _MANY_BLOCKS * mc:
             nc = panels
         else:
-            mc = max(1, -(-m // mr)) * mr
             nc = max(1, panels * batch // _PANEL_UNITS)
+            parts = -(-_FEW_UNITS * nc // max(1, panels * batch))
+            mc = max(1, -(-m // (mr * parts))) * mr
         ahead = itemsize * depth * n * batch > target.l2_bytes // 2
         return replace(tiles, mr=mr, mc=mc, nc=nc, kc=max(1, depth), ahead=ahead)
 
@@ -145,6 +147,9 @@ _MANY_BLOCKS = 8
 
 _PANEL_UNITS = 16
 """Into about how many units the panels are shared out."""
+
+_FEW_UNITS = 8
+"""With fewer panels than this many units, the rows are cut too."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +163,15 @@ class _Plan:
     k: tuple[Loop, ...]
 
 
-def _plan(maps: ContractionMaps, out: Mapping[str, Product]) -> _Plan:
+def _plan(
+    maps: ContractionMaps, out: Mapping[str, Product], extras: Sequence[Mapping[str, Product]] = ()
+) -> _Plan:
     """Chooses the roles of the operands and which loops are contiguous in the result.
 
     Args:
         maps: the contraction.
         out: stride of each loop in the result.
+        extras: stride of each loop in the operands of the epilogue.
 
     Raises:
         NotApplicable: if no operand knows the result's contiguous loops.
@@ -174,7 +182,7 @@ def _plan(maps: ContractionMaps, out: Mapping[str, Product]) -> _Plan:
 
     sides = {"m": list(maps.of_kind("m")), "n": list(maps.of_kind("n"))}
     n_kind = "n"
-    inner = {kind: _contiguous(loops, out) for kind, loops in sides.items()}
+    inner = {kind: _contiguous(loops, out, extras) for kind, loops in sides.items()}
     if not inner["n"] and inner["m"]:
         n_kind = "m"
     if not inner[n_kind]:
@@ -188,14 +196,25 @@ def _plan(maps: ContractionMaps, out: Mapping[str, Product]) -> _Plan:
                  tuple(n), maps.of_kind("k"))  # fmt: skip
 
 
-def _contiguous(loops: Sequence[Loop], strides: Mapping[str, Product]) -> list[Loop]:
-    """The longest run of fastest loops that is contiguous in the result."""
+def _contiguous(
+    loops: Sequence[Loop],
+    strides: Mapping[str, Product],
+    extras: Sequence[Mapping[str, Product]],
+) -> list[Loop]:
+    """The longest run of fastest loops that is contiguous in the result.
+
+    Along it, each operand of the epilogue is contiguous too, or stands still.
+    """
     expected = ONE
+    along: list[bool] | None = None
     chosen: list[Loop] = []
     for loop in reversed(loops):
         if Product.of(loop.extent) != ONE:
-            if strides[loop.name] != expected:
+            moves = [x[loop.name] == expected for x in extras]
+            fit = all(m or x[loop.name] == ZERO for m, x in zip(moves, extras, strict=True))
+            if strides[loop.name] != expected or not fit or along not in (None, moves):
                 break
+            along = moves
             expected = expected.times(Product.of(loop.extent))
         chosen.insert(0, loop)
     return chosen if expected != ONE else []
@@ -269,7 +288,8 @@ class _Contraction:
         self.b = VectorLanes(k, target.lanes(dtype.itemsize))
         extents = {loop.name: Product.of(loop.extent) for loop in maps.loops}
         self.out_strides = out_strides(maps, out)
-        plan = self.plan = _plan(maps, self.out_strides)
+        beside = [extra_strides(maps, out, extra) for extra in epilogue.extras]
+        plan = self.plan = _plan(maps, self.out_strides, beside)
 
         buffers = {"lhs": k.buffer(dtype), "rhs": k.buffer(dtype)}
         shapes = {"lhs": lhs, "rhs": rhs}

@@ -53,6 +53,20 @@ def out_strides(maps: ContractionMaps, out: Sequence[Size]) -> dict[str, Product
     return {loop.name: walks[loop.name].flat if loop.name in walks else ZERO for loop in maps.loops}
 
 
+def extra_strides(maps: ContractionMaps, out: Sequence[Size], extra: Extra) -> dict[str, Product]:
+    """How far one step of each loop moves in an operand of the epilogue."""
+    strides = {loop.name: ZERO for loop in maps.loops}
+    step = ONE
+    for axis, size, here in zip(
+        reversed(maps.out), reversed(out), reversed(extra.present), strict=True
+    ):
+        if here:
+            for loop, coefficient in axis.terms:
+                strides[loop] = Product.of(coefficient).times(step)
+            step = step.times(Product.of(size))
+    return strides
+
+
 class Finisher:
     """Applies an epilogue to vectors of sums and stores the results.
 
@@ -81,27 +95,18 @@ class Finisher:
     ) -> None:
         self.b, self.epilogue, self.maps = b, epilogue, maps
         self.strides = out_strides(maps, out)
-        self._columns = [loop.name for loop in columns if Product.of(loop.extent) != ONE]
-        self.extra_strides = [self._strides_of(x, out) for x in epilogue.extras]
+        names = [loop.name for loop in columns if Product.of(loop.extent) != ONE]
+        self.extra_strides: list[tuple[dict[str, Product], bool]] = []
+        """For each extra its strides, and whether it lies along the columns as the result does."""
+        for extra in epilogue.extras:
+            strides = extra_strides(maps, out, extra)
+            along = [strides[name] for name in names]
+            contiguous = along == [self.strides[name] for name in names] and bool(along)
+            if not contiguous and any(s != ZERO for s in along):
+                raise NotApplicable("an operand of the epilogue has part of the contiguous axes")
+            self.extra_strides.append((strides, contiguous))
         self.extras = [b.k.buffer(x.dtype) for x in epilogue.extras]
         self.outputs = [b.k.buffer(d) for d in epilogue.outputs or (dtype,)]
-
-    def _strides_of(self, extra: Extra, out: Sequence[Size]) -> tuple[dict[str, Product], bool]:
-        """Its stride for each loop, and whether it lies along the columns as the result does."""
-        strides = {loop.name: ZERO for loop in self.maps.loops}
-        step = ONE
-        for axis, size, here in zip(
-            reversed(self.maps.out), reversed(out), reversed(extra.present), strict=True
-        ):
-            if here:
-                for loop, coefficient in axis.terms:
-                    strides[loop] = Product.of(coefficient).times(step)
-                step = step.times(Product.of(size))
-        along = [strides[name] for name in self._columns]
-        contiguous = along == [self.strides[name] for name in self._columns] and bool(along)
-        if not contiguous and any(s != ZERO for s in along):
-            raise NotApplicable("an operand of the epilogue has part of the contiguous axes")
-        return strides, contiguous
 
     def offset(self, at: Mapping[str, Dim], start: Dim) -> Dim:
         """The element of the result at loop indices `at` (0 where missing) and column `start`."""

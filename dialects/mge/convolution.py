@@ -251,7 +251,7 @@ class _Nest:
     def __init__(self, rank: int, attrs: Any) -> None:
         self.layout = Layout.of(rank, attrs)
         self.groups: int = attrs["groups"]
-        geometry = Geometry.of(attrs, self.layout.axes)
+        geometry = self.geometry = Geometry.of(attrs, self.layout.axes)
         letters = [letter.lower() for letter in self.layout.letters]
         self.input = letters
         self.windows = [f"o{letter}" for letter in letters]
@@ -266,6 +266,23 @@ class _Nest:
             padded = bool(low or high)
             self.reads.append(AxisMap(((out, stride), (tap, dilation)), -low, checked=padded))
             self.spread.append(AxisMap(((size, 1), (tap, -dilation)), low, stride, checked=True))
+
+    def is_tiling(
+        self, kernel: Sequence[Size], windows: Sequence[Size], image: Sequence[Size]
+    ) -> bool:
+        """Whether the windows cover a channels-last image without overlap or gaps."""
+        if not self.layout.channels_last:
+            return False
+        if not all(isinstance(size, int) for size in (*kernel, *windows, *image)):
+            return False
+        stride = self.geometry.stride
+        covered = [n * step for n, step in zip(self.layout.spatial(windows), stride, strict=True)]
+        return (
+            tuple(kernel) == stride
+            and covered == list(self.layout.spatial(image))
+            and not any(map(any, self.geometry.padding))
+            and set(self.geometry.dilation) == {1}
+        )
 
     def group_loop(self) -> tuple[Loop, ...]:
         """The loop over the groups, if there are several."""
@@ -328,6 +345,19 @@ def _dgrad_maps(
 ) -> ContractionMaps:
     nest = _Nest(len(d_out), attrs)
     o, (c, *kernel) = divide(weight[0], nest.groups), weight[1:]
+    if nest.is_tiling(kernel, d_out, out):
+        # Every element has one window and one tap: columns of a matrix product.
+        return ContractionMaps(
+            loops=(
+                *nest.group_loop(),
+                Loop("n", "m", out[0]), *nest.spatial(nest.windows, "m", d_out),
+                *_loops(nest.taps, "n", kernel), Loop("c", "n", c),
+                Loop("o", "k", o),
+            ),
+            lhs=nest.image(nest.channels("o", o), [*_of(nest.windows)]),
+            rhs=nest.weight(o),
+            out=nest.image(nest.channels("c", c), nest.reads),
+        )  # fmt: skip
     return ContractionMaps(
         loops=(
             *nest.group_loop(),

@@ -76,6 +76,11 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
         (5, 1, 3, 3),
         {"groups": 5, "padding": (1, 1, 1, 1), "channels_last": True},
     ),
+    "last tiles": (
+        (2, 6, 4, 6),
+        (4, 3, 3, 2),
+        {"groups": 2, "stride": (3, 2), "channels_last": True},
+    ),
     "last 1-D": ((2, 9, 3), (4, 3, 2), {"padding": (0, 2), "channels_last": True}),
     "last 3-D": (
         (1, 4, 5, 3, 4),
@@ -192,7 +197,7 @@ def test_channels_last_is_channels_first_transposed(op: str, case: str) -> None:
 
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize(
-    "case", ["plain", "everything", "depthwise", "3-D everything", "last everything"]
+    "case", ["plain", "everything", "depthwise", "3-D everything", "last everything", "last tiles"]
 )
 def test_maps(op: str, case: str) -> None:
     arrays, attrs, _ = calls(case)[op]
@@ -206,7 +211,8 @@ def test_maps(op: str, case: str) -> None:
         channel = maps.of_kind("k")[-1].name in ("c", "o")
         assert channel == full["channels_last"]
     assert maps.size("batch") * maps.size("m") * maps.size("n") == out.size
-    assert maps.is_masked == ("everything" in case or op == "conv_dgrad")
+    transposed = op == "conv_dgrad" and case != "last tiles"
+    assert maps.is_masked == ("everything" in case or transposed)
     sample(maps, arrays[0], arrays[1], out)
 
 

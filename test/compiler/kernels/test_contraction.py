@@ -262,6 +262,32 @@ def test_packed_weight_of_channels_last(run, target, groups):
     np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolution_without_overlap(run, target, groups):
+    """Taps are columns; a bias per channel does not lie along them, so they become a batch."""
+    d_out = RNG.standard_normal((1, 5, 3, 8)).astype(np.float32)
+    w = RNG.standard_normal((8, 10, 2, 3)).astype(np.float32)
+    bias = RNG.standard_normal(10 * groups).astype(np.float32)
+    given = {
+        "groups": groups, "stride": (2, 3), "input_size": (10, 9), "channels_last": True,
+    }  # fmt: skip
+    attrs = ConvDgradOp.complete_attrs(given)
+    (expected,) = evaluate(ConvDgradOp, [d_out.astype(np.float64), w.astype(np.float64)], attrs)
+    maps = contraction_maps(ConvDgradOp, d_out.shape, w.shape, expected.shape, attrs)
+    assert not maps.is_masked
+    for extras in ((), (Extra(FLOAT32, (False, False, False, True)),)):
+        epilogue = Epilogue(
+            extras, (FLOAT32,), lambda b, acc, xs: [b.add(acc, xs[0]) if xs else acc]
+        )
+        source = contraction_kernel(
+            "k", target, maps, d_out.shape, w.shape, expected.shape,
+            packable=["rhs"], epilogue=epilogue,
+        )  # fmt: skip
+        inputs = [d_out, w, bias] if extras else [d_out, w]
+        (actual,) = run(source, target, inputs, [(expected.shape, np.float32)])
+        np.testing.assert_allclose(actual, expected + bias if extras else expected, atol=2e-5)
+
+
 def test_small_blocks(run, target):
     """Every block size is cut, and K in pieces is summed in order."""
     a = RNG.standard_normal((45, 100)).astype(np.float32)

@@ -30,7 +30,8 @@ from mgec.compiler.kernels.rows import (
     softmax_kernel,
 )
 from mgec.compiler.kernels.source import DimRef, KernelSource
-from mgec.compiler.kernels.winograd import winograd_cost, winograd_kernel, winograd_tile
+from mgec.compiler.kernels.winograd import winograd_kernel
+from mgec.compiler.kernels.winograd_tiles import winograd_cost, winograd_tile
 from mgec.compiler.kernels.winograd_transform import TAPS
 from mgec.compiler.lowering.linalg_kernel import linalg_kernel
 from mgec.compiler.passes.form_kernels import is_elementwise

@@ -67,7 +67,7 @@ def native_runtime() -> list[Extension]:
             depends=headers,
             include_dirs=["runtime/include"],
             extra_compile_args=["-O2", "-std=c11", "-pthread", "-fvisibility=hidden"],
-            extra_link_args=["-pthread"],
+            extra_link_args=["-pthread", *(["-ldl"] if sys.platform == "linux" else [])],
         )
     ]
 

@@ -70,7 +70,40 @@ class ProgramDesc(ctypes.Structure):
     ]
 
 
-_CODES = {1: "invalid argument", 2: "out of memory", 3: "system error", 4: "busy"}
+class TensorDesc(ctypes.Structure):
+    """`mgec_tensor`."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("dtype", ctypes.c_char_p),
+        ("shape", ctypes.POINTER(c_int64)),
+        ("bytes", c_uint64),
+        ("rank", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class ModelDesc(ctypes.Structure):
+    """`mgec_model_desc`."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("required", ctypes.c_char_p),
+        ("io", ctypes.POINTER(TensorDesc)),
+        ("num_inputs", c_uint32),
+        ("reserved", c_uint32),
+        ("program", ProgramDesc),
+    ]
+
+
+_CODES = {
+    1: "invalid argument",
+    2: "out of memory",
+    3: "system error",
+    4: "busy",
+    5: "unsupported",
+    6: "damaged",
+}
 _FIXES = {
     2: "free memory, use a smaller batch, or set MGEC_NUM_THREADS lower",
     3: "raise the limit on threads (ulimit -u), or set MGEC_NUM_THREADS lower",
@@ -116,6 +149,11 @@ class Library:
         self.run = self._function("mgec_run", p, p, u32)
         self.run_timed = self._function("mgec_run_timed", p, p, u32, p)
         self.bench = self._function("mgec_bench", p, p, u32, c_double, p, i64, p)
+        self.model_create = self._function("mgec_model_create", p, p, i32, p)
+        self.model_load = self._function("mgec_model_load", p, p, i32, p)
+        self.model_destroy = self._function("mgec_model_destroy", p)
+        self.model_describe = self._function("mgec_model_describe", p, p)
+        self.model_run = self._function("mgec_model_run", p, p, u32)
         # An allocation is too short to hand the interpreter lock to another thread.
         brief = ctypes.PyDLL(str(path))
         self.alloc = self._function("mgec_alloc", u64, p, handle=brief)

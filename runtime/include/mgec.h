@@ -13,7 +13,9 @@
 
 #include <stdint.h>
 
-#if defined(_WIN32)
+#if defined(MGEC_API)
+/* Whoever compiles the runtime into a program of its own says how its functions are linked: `static`. */
+#elif defined(_WIN32)
 #define MGEC_API __declspec(dllexport)
 #else
 #define MGEC_API __attribute__((visibility("default")))
@@ -34,11 +36,16 @@ extern "C" {
 
 /* ---- Status ------------------------------------------------------------------------------------------- */
 
+#ifndef MGEC_STATUS /* the header of a compiled model has these lines, too */
+#define MGEC_STATUS
+
 typedef enum mgec_code {
   MGEC_INVALID_ARGUMENT = 1, /* a null pointer, a size or an index out of range */
   MGEC_OUT_OF_MEMORY = 2,
-  MGEC_SYSTEM = 3, /* the operating system refused a thread */
-  MGEC_BUSY = 4    /* the context is running in another thread */
+  MGEC_SYSTEM = 3,      /* the operating system refused a thread, or a file */
+  MGEC_BUSY = 4,        /* the context is running in another thread */
+  MGEC_UNSUPPORTED = 5, /* the machine code is for another machine */
+  MGEC_DAMAGED = 6      /* a file is not what it must be */
 } mgec_code;
 
 typedef struct mgec_failure {
@@ -49,6 +56,8 @@ typedef struct mgec_failure {
 } mgec_failure;
 
 typedef const mgec_failure *mgec_status;
+
+#endif
 
 MGEC_API uint32_t mgec_abi_version(void);
 
@@ -162,6 +171,51 @@ MGEC_API mgec_status mgec_run_timed(mgec_context *context, void *const *io, uint
  * wall time of run i, *num_samples their number. */
 MGEC_API mgec_status mgec_bench(mgec_context *context, void *const *io, uint32_t num_io, double seconds_budget,
                                 double *samples, int64_t max_samples, int64_t *num_samples);
+
+/* ---- Model -------------------------------------------------------------------------------------------- */
+
+/* An input or an output: a dense array in C order. */
+typedef struct mgec_tensor {
+  const char *name;
+  const char *dtype; /* as NumPy calls it: "float32", "bfloat16", "bool", ... */
+  const int64_t *shape;
+  uint64_t bytes;
+  uint32_t rank;
+  uint32_t reserved; /* 0 */
+} mgec_tensor;
+
+typedef struct mgec_model_desc {
+  const char *name;
+  const char *required; /* flags that the CPU must have, as Linux names them, separated by spaces */
+  const mgec_tensor *io; /* the inputs, then the outputs: program.num_io of them */
+  uint32_t num_inputs;
+  uint32_t reserved; /* 0 */
+  mgec_program_desc program;
+} mgec_model_desc;
+
+/* A program with its inputs and outputs, and the memory of one run: one thread at a time runs it. */
+typedef struct mgec_model mgec_model;
+
+/* Makes a model that runs on up to `threads` threads of `pool`. With pool NULL and more than one thread it has a pool of
+ * its own. The description is kept by reference: it must outlive the model. MGEC_UNSUPPORTED if this CPU lacks a
+ * required flag. */
+MGEC_API mgec_status mgec_model_create(const mgec_model_desc *desc, mgec_pool *pool, int32_t threads,
+                                       mgec_model **model);
+
+/* Makes a model of an artifact (`.mge`), which stays mapped as long as the model lives: the code of the first target in
+ * it that this machine runs. The whole file is checked before anything in it is used: MGEC_DAMAGED if it is not as it
+ * must be, MGEC_SYSTEM if it cannot be read, MGEC_UNSUPPORTED if no target runs here. Linux only. */
+MGEC_API mgec_status mgec_model_load(const char *path, mgec_pool *pool, int32_t threads, mgec_model **model);
+
+/* Frees the model, which must not be running. NULL is allowed. */
+MGEC_API mgec_status mgec_model_destroy(mgec_model *model);
+
+/* The description: name, inputs and outputs. Valid as long as the model. */
+MGEC_API mgec_status mgec_model_describe(const mgec_model *model, const mgec_model_desc **desc);
+
+/* Runs the model once. `io` holds the inputs' addresses, then the outputs'; num_io must be the program's. Each array must
+ * have the bytes that its description says and be aligned to its elements; outputs must overlap nothing. */
+MGEC_API mgec_status mgec_model_run(mgec_model *model, void *const *io, uint32_t num_io);
 
 /* ---- Memory ------------------------------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
 import random
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 import xxhash
 
-from mgec.errors import ArgumentError, ArtifactError, FileError, FileMissingError
+from mgec.errors import ArgumentError, ArtifactError, FileError, FileMissingError, RuntimeFailure
 from mgec.runtime import (
     IOSpec,
     SectionKind,
     TargetBuild,
     artifact,
     load,
+    native,
     read_artifact,
     write_artifact,
 )
@@ -175,6 +177,19 @@ def refusal(path: Path) -> ArtifactError | None:
     return None
 
 
+def native_refusal(path: Path) -> str | None:
+    """What kind of failure loading a file with the native runtime gives."""
+    library, model = native.library(), ctypes.c_void_p()
+    status = library.model_load(os.fsencode(path), None, 1, ctypes.addressof(model))
+    if status is None:
+        native.check(library.model_destroy(model.value))
+        return None
+    with pytest.raises(RuntimeFailure) as caught:
+        native.check(status)
+    code = next(value[1] for value in caught.value.values if value[0] == "code")
+    return code.partition("(")[2].rstrip(")")
+
+
 def test_2000_of_2000_mutations_are_refused(artifact_path: Path, tmp_path: Path) -> None:
     data = artifact_path.read_bytes()
     generator = random.Random(20261122)
@@ -189,6 +204,7 @@ def test_2000_of_2000_mutations_are_refused(artifact_path: Path, tmp_path: Path)
         assert error is not None, f"accepted: {what}"
         assert str(path) in error.headline, what
         assert error.fix, what
+        assert native_refusal(path) == "damaged", what
         path.unlink()
         refused += 1
 
@@ -205,6 +221,7 @@ def test_every_bit_of_a_small_artifact_matters(
         path.write_bytes(changed)
         with pytest.raises(ArtifactError):
             read_artifact(path)
+        assert native_refusal(path) == "damaged"
 
 
 def reseal(data: bytearray) -> bytes:
@@ -319,6 +336,16 @@ def test_wrong_files_with_right_checksums_are_refused(artifact_path: Path, case:
     with pytest.raises(ArtifactError, match=message) as caught:
         read_artifact(artifact_path)
     assert "re-create it with mgec compile" in caught.value.fix or case == "magic"
+    assert native_refusal(artifact_path) in ("damaged", "invalid argument")
+
+
+def test_target_that_the_sections_do_not_name(artifact_path: Path) -> None:
+    """The native loader looks at the target that it loads only."""
+    data = bytearray(artifact_path.read_bytes())
+    in_metadata(b'"host"', b'"most"')(data)
+    artifact_path.write_bytes(reseal(data))
+    assert refusal(artifact_path) is not None
+    assert native_refusal(artifact_path) == "damaged"
 
 
 def test_deeply_nested_metadata_is_refused(build: TargetBuild, tmp_path: Path) -> None:

@@ -115,16 +115,32 @@ def axes_of(name: str, axis: Any, rank: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+_COUNTS = {1: "one int", 2: "two ints", 3: "three ints"}
+_AXES = {1: "(length,)", 2: "(height, width)", 3: "(depth, height, width)"}
+
+
+def per_axis(name: str, argument: str, value: Any, axes: int) -> tuple[int, ...]:
+    """A size for one to three spatial axes: one int for all, or one for each."""
+    if is_int(value):
+        return (int(value),) * axes
+    if isinstance(value, Sequence | np.ndarray) and len(value) == axes:
+        return tuple(as_index(name, argument, size) for size in value)
+    raise ArgumentError(
+        f"{name}: {argument} is {value!r}, not an int or {_COUNTS[axes]}",
+        fix=f"pass {argument} as an int, or as {_AXES[axes]}",
+    )
+
+
 def pair(name: str, argument: str, value: Any) -> tuple[int, int]:
     """A size for two dimensions: one int for both, or two ints (height, width)."""
-    if is_int(value):
-        return int(value), int(value)
-    if isinstance(value, Sequence | np.ndarray) and len(value) == 2:
-        return as_index(name, argument, value[0]), as_index(name, argument, value[1])
-    raise ArgumentError(
-        f"{name}: {argument} is {value!r}, not an int or two ints",
-        fix=f"pass {argument} as an int, or as (height, width)",
-    )
+    height, width = per_axis(name, argument, value, 2)
+    return height, width
+
+
+def triple(name: str, argument: str, value: Any) -> tuple[int, int, int]:
+    """A size for three dimensions: one int for all, or three ints (depth, height, width)."""
+    depth, height, width = per_axis(name, argument, value, 3)
+    return depth, height, width
 
 
 def check_choice(name: str, argument: str, value: Any, choices: Iterable[str]) -> None:

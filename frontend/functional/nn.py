@@ -31,6 +31,12 @@ from mgec.functional._arguments import (
     is_int,
     pair,
 )
+from mgec.functional._convolution import (
+    COMPUTE_MODES,
+    both_sides,
+    convolve,
+    convolve_transposed,
+)
 from mgec.functional.tensor import concat, gather, ones, reshape, squeeze, transpose, zeros
 
 __all__ = [
@@ -40,7 +46,9 @@ __all__ = [
     "batch_norm",
     "conv1d",
     "conv2d",
+    "conv3d",
     "conv_transpose2d",
+    "conv_transpose3d",
     "dropout",
     "embedding",
     "gelu",
@@ -73,7 +81,6 @@ __all__ = [
 ]
 
 _IMAGE = "(N, C, H, W)"
-_COMPUTE_MODES = ("default", "float32")
 
 
 # -- linear and convolution --------------------------------------------------------------
@@ -99,7 +106,7 @@ def linear(inp: Any, weight: Any, bias: Any = None, compute_mode: str = "default
         >>> F.linear(F.ones((2, 3)), F.ones((4, 3)), F.zeros(4)).shape
         (2, 4)
     """
-    check_choice("linear", "compute_mode", compute_mode, _COMPUTE_MODES)
+    check_choice("linear", "compute_mode", compute_mode, COMPUTE_MODES)
     x, w = operands("linear", (as_float_tensor("linear", inp), weight))
     check_rank("linear", "weight", w, (2,), "(out_features, in_features)")
     if x.ndim == 0 or x.shape[-1] != w.shape[1]:
@@ -124,41 +131,6 @@ def linear(inp: Any, weight: Any, bias: Any = None, compute_mode: str = "default
             fix=f"give bias the shape ({w.shape[0]},)",
         )
     return out + b
-
-
-def _conv_weight(name: str, weight: Tensor, groups: int, role: str) -> Tensor:
-    """The weight with the groups folded into its output channels."""
-    if groups == 1 and weight.ndim == 4:
-        return weight
-    check_rank(name, "weight", weight, (5,), f"(G, {role}, kH, kW) for {groups} groups")
-    if weight.shape[0] != groups:
-        raise ShapeError(
-            f"{name}: weight has {weight.shape[0]} groups but groups is {groups}",
-            values=[("weight", weight, f"(G, {role}, kH, kW)")],
-            fix="make weight.shape[0] equal groups",
-        )
-    merged = (weight.shape[0] * weight.shape[1], *weight.shape[2:])
-    return reshape(weight, merged)
-
-
-def _biased(name: str, out: Tensor, bias: Any) -> Tensor:
-    if bias is None:
-        return out
-    b = as_tensor(name, bias)
-    if b.ndim == 1:
-        b = reshape(b, (1, b.shape[0], 1, 1))
-    if b.ndim != 4 or b.shape[1] not in (1, out.shape[1]) or b.shape[2:] != (1, 1):
-        raise ShapeError(
-            f"{name}: bias has shape {b.shape} but the result has {out.shape[1]} channels",
-            values=[("bias", b, "(1, O, 1, 1)"), ("out", out, "(N, O, OH, OW)")],
-            fix=f"give bias the shape (1, {out.shape[1]}, 1, 1)",
-        )
-    return out + b
-
-
-def _four(padding: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(height, width) as (top, bottom, left, right)."""
-    return padding[0], padding[0], padding[1], padding[1]
 
 
 def conv2d(
@@ -197,21 +169,9 @@ def conv2d(
         >>> F.conv2d(F.ones((1, 3, 8, 8)), F.ones((4, 3, 3, 3)), padding=1, stride=2).shape
         (1, 4, 4, 4)
     """
-    check_choice("conv2d", "conv_mode", conv_mode, ("cross_correlation",))
-    check_choice("conv2d", "compute_mode", compute_mode, _COMPUTE_MODES)
-    count = as_index("conv2d", "groups", groups)
-    x, w = operands("conv2d", (inp, weight))
-    check_rank("conv2d", "inp", x, (4,), _IMAGE)
-    out = dispatch.call(
-        "conv",
-        x,
-        _conv_weight("conv2d", w, count, "O/G, I/G"),
-        stride=pair("conv2d", "stride", stride),
-        padding=_four(pair("conv2d", "padding", padding)),
-        dilation=pair("conv2d", "dilation", dilation),
-        groups=count,
+    return convolve(
+        2, inp, weight, bias, stride, padding, dilation, groups, conv_mode, compute_mode
     )
-    return _biased("conv2d", out, bias)
 
 
 def conv1d(
@@ -241,22 +201,42 @@ def conv1d(
     Returns:
         (N, O, OL)
     """
-    x, w = as_tensor("conv1d", inp), as_tensor("conv1d", weight)
-    check_rank("conv1d", "inp", x, (3,), "(N, C, L)")
-    check_rank("conv1d", "weight", w, (3 if groups == 1 else 4,), "(O, I, k), or (G, O/G, I/G, k)")
-    b = None if bias is None else reshape(bias, (1, -1, 1, 1))
-    out = conv2d(
-        reshape(x, (*x.shape, 1)),
-        reshape(w, (*w.shape, 1)),
-        b,
-        (as_index("conv1d", "stride", stride), 1),
-        (as_index("conv1d", "padding", padding), 0),
-        (as_index("conv1d", "dilation", dilation), 1),
-        groups,
-        conv_mode,
-        compute_mode,
+    return convolve(
+        1, inp, weight, bias, stride, padding, dilation, groups, conv_mode, compute_mode
     )
-    return reshape(out, out.shape[:3])
+
+
+def conv3d(
+    inp: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | tuple[int, int, int] = 1,
+    padding: int | tuple[int, int, int] = 0,
+    dilation: int | tuple[int, int, int] = 1,
+    groups: int = 1,
+    conv_mode: str = "cross_correlation",
+) -> Tensor:
+    """3-D convolution; see `conv2d`.
+
+    Args:
+        inp: (N, C, D, H, W)
+        weight: (O, C, kD, kH, kW), or with groups (G, O/G, C/G, kD, kH, kW).
+        bias: (1, O, 1, 1, 1), or None.
+        stride: of the windows.
+        padding: zeros around the volume.
+        dilation: distance between the taps of a window.
+        groups: channels fall into groups that do not mix.
+        conv_mode: "cross_correlation" is the only one.
+
+    Returns:
+        (N, O, OD, OH, OW)
+
+    Example:
+        >>> import mgec.functional as F
+        >>> F.conv3d(F.ones((1, 3, 4, 8, 8)), F.ones((2, 3, 3, 3, 3)), padding=1).shape
+        (1, 2, 4, 8, 8)
+    """
+    return convolve(3, inp, weight, bias, stride, padding, dilation, groups, conv_mode, "default")
 
 
 def conv_transpose2d(
@@ -292,56 +272,44 @@ def conv_transpose2d(
     Raises:
         ShapeError: if ranks or channels do not match, or the result would be empty.
     """
-    name = "conv_transpose2d"
-    check_choice(name, "conv_mode", conv_mode, ("cross_correlation",))
-    check_choice(name, "compute_mode", compute_mode, _COMPUTE_MODES)
-    count = as_index(name, "groups", groups)
-    x, w = operands(name, (inp, weight))
-    check_rank(name, "inp", x, (4,), _IMAGE)
-    w = _conv_weight(name, w, count, "I/G, O/G")
-    if x.shape[1] != w.shape[0]:
-        raise ShapeError(
-            f"{name}: input has {x.shape[1]} channels but weight expects {w.shape[0]}",
-            values=[("inp", x, _IMAGE), ("weight", w, "(I, O/G, kH, kW), groups folded")],
-            fix="make inp.shape[1] equal the input channels of the weight",
-        )
-    strides, pads = pair(name, "stride", stride), pair(name, "padding", padding)
-    dilations, extra = (
-        pair(name, "dilation", dilation),
-        pair(name, "output_padding", output_padding),
-    )
-    for axis in range(2):
-        if not 0 <= extra[axis] < max(strides[axis], dilations[axis]):
-            raise ArgumentError(
-                f"{name}: output_padding is {extra} but must be below stride {strides} "
-                f"or dilation {dilations}",
-                fix="use a smaller output_padding",
-            )
-    size = tuple(
-        (x.shape[2 + i] - 1) * strides[i]
-        - 2 * pads[i]
-        + dilations[i] * (w.shape[2 + i] - 1)
-        + extra[i]
-        + 1
-        for i in range(2)
-    )
-    if min(size) < 1:
-        raise ShapeError(
-            f"{name}: the result would have size {size}",
-            values=[("inp", x, _IMAGE), ("weight", w, "(I, O/G, kH, kW)")],
-            fix="use less padding",
-        )
-    out = dispatch.call(
-        "conv_dgrad",
-        x,
-        w,
-        stride=strides,
-        padding=_four(pads),
-        dilation=dilations,
-        groups=count,
-        input_size=size,
-    )
-    return _biased(name, out, bias)
+    return convolve_transposed(
+        2, inp, weight, bias, stride, padding, output_padding, dilation, groups,
+        conv_mode, compute_mode,
+    )  # fmt: skip
+
+
+def conv_transpose3d(
+    inp: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | tuple[int, int, int] = 1,
+    padding: int | tuple[int, int, int] = 0,
+    output_padding: int | tuple[int, int, int] = 0,
+    dilation: int | tuple[int, int, int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The gradient of `conv3d` with respect to its input, as a layer.
+
+    Args:
+        inp: (N, C, D, H, W)
+        weight: (C, O, kD, kH, kW), or with groups (G, C/G, O/G, kD, kH, kW).
+        bias: (1, O, 1, 1, 1), or None.
+        stride: of the convolution that this reverses.
+        padding: of the convolution that this reverses.
+        output_padding: what is added to one side of the result; below the stride.
+        dilation: of the convolution that this reverses.
+        groups: channels fall into groups that do not mix.
+
+    Returns:
+        (N, O, OD, OH, OW), with sizes as in `conv_transpose2d`.
+
+    Raises:
+        ShapeError: if ranks or channels do not match, or the result would be empty.
+    """
+    return convolve_transposed(
+        3, inp, weight, bias, stride, padding, output_padding, dilation, groups,
+        "cross_correlation", "default",
+    )  # fmt: skip
 
 
 # -- pooling -----------------------------------------------------------------------------
@@ -378,7 +346,7 @@ def _window(name: str, kernel_size: Any, stride: Any, padding: Any) -> dict[str,
     return {
         "kernel": kernel,
         "stride": kernel if stride is None else pair(name, "stride", stride),
-        "padding": _four(pair(name, "padding", padding)),
+        "padding": both_sides(pair(name, "padding", padding)),
     }
 
 
@@ -620,7 +588,7 @@ def batch_norm(
         ShapeError: if sizes do not match.
     """
     name = "batch_norm"
-    check_choice(name, "compute_mode", compute_mode, _COMPUTE_MODES)
+    check_choice(name, "compute_mode", compute_mode, COMPUTE_MODES)
     check_choice(name, "param_dim", param_dim, ("dim_1c11",))
     x = as_float_tensor(name, inp)
     check_rank(name, "inp", x, (2, 3, 4, 5), "(N, C, ...)")

@@ -8,14 +8,27 @@ from typing import Any
 import mgec.functional as F
 from mgec.core.tensor import Parameter, Tensor
 from mgec.errors import ArgumentError
-from mgec.functional._arguments import as_index, check_choice, pair
+from mgec.functional._arguments import as_index, check_choice, pair, triple
 from mgec.module import init
 from mgec.module._arguments import empty, positive
 from mgec.module.module import Module
 
-__all__ = ["Conv1d", "Conv2d", "ConvBn2d", "ConvBnRelu2d", "ConvRelu2d", "ConvTranspose2d"]
+__all__ = [
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvBn2d",
+    "ConvBnRelu2d",
+    "ConvRelu2d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "ConvTransposeBn2d",
+    "ConvTransposeBnRelu2d",
+    "ConvTransposeRelu2d",
+]
 
 Pair = int | tuple[int, int]
+Triple = int | tuple[int, int, int]
 
 
 class _Conv(Module):
@@ -227,6 +240,59 @@ class Conv1d(_Conv):
         )
 
 
+class Conv3d(_Conv):
+    """3-D convolution of volumes; see `Conv2d`.
+
+    Attributes:
+        weight: (O, C, kD, kH, kW), or with groups (G, O/G, C/G, kD, kH, kW).
+        bias: (1, O, 1, 1, 1), or None.
+
+    Shape:
+        (N, C, D, H, W) to (N, O, OD, OH, OW)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Triple,
+        stride: Triple = 1,
+        padding: Triple = 0,
+        dilation: Triple = 1,
+        groups: int = 1,
+        bias: bool = True,
+        conv_mode: str = "cross_correlation",
+        **kwargs: Any,
+    ) -> None:
+        kernel = triple("Conv3d", "kernel_size", kernel_size)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel,
+            groups,
+            bias,
+            conv_mode,
+            "default",
+            False,
+            **kwargs,
+        )
+        self.stride = triple("Conv3d", "stride", stride)
+        self.padding = triple("Conv3d", "padding", padding)
+        self.dilation = triple("Conv3d", "dilation", dilation)
+
+    def forward(self, inp: Tensor) -> Tensor:
+        return F.conv3d(
+            inp,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.conv_mode,
+        )
+
+
 class ConvTranspose2d(_Conv):
     """The gradient of a convolution as a layer; see `mgec.functional.conv_transpose2d`.
 
@@ -291,8 +357,63 @@ class ConvTranspose2d(_Conv):
         )
 
 
+class ConvTranspose3d(_Conv):
+    """The gradient of a 3-D convolution as a layer; see `ConvTranspose2d`.
+
+    Attributes:
+        weight: (C, O, kD, kH, kW), or with groups (G, C/G, O/G, kD, kH, kW).
+        bias: (1, O, 1, 1, 1), or None.
+
+    Shape:
+        (N, C, D, H, W) to (N, O, OD, OH, OW)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Triple,
+        stride: Triple = 1,
+        padding: Triple = 0,
+        output_padding: Triple = 0,
+        dilation: Triple = 1,
+        groups: int = 1,
+        bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        name = "ConvTranspose3d"
+        kernel = triple(name, "kernel_size", kernel_size)
+        mode = "cross_correlation"
+        super().__init__(
+            in_channels, out_channels, kernel, groups, bias, mode, "default", True, **kwargs
+        )
+        self.stride = triple(name, "stride", stride)
+        self.padding = triple(name, "padding", padding)
+        self.output_padding = triple(name, "output_padding", output_padding)
+        self.dilation = triple(name, "dilation", dilation)
+
+    def forward(self, inp: Tensor) -> Tensor:
+        return F.conv_transpose3d(
+            inp,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.dilation,
+            self.groups,
+        )
+
+
 class ConvRelu2d(Conv2d):
     """`Conv2d`, then ReLU."""
+
+    def forward(self, inp: Tensor) -> Tensor:
+        return F.relu(super().forward(inp))
+
+
+class ConvTransposeRelu2d(ConvTranspose2d):
+    """`ConvTranspose2d`, then ReLU."""
 
     def forward(self, inp: Tensor) -> Tensor:
         return F.relu(super().forward(inp))
@@ -359,6 +480,75 @@ class ConvBn2d(Module):
 
 class ConvBnRelu2d(ConvBn2d):
     """`ConvBn2d`, then ReLU."""
+
+    def forward(self, inp: Tensor) -> Tensor:
+        return F.relu(super().forward(inp))
+
+
+class ConvTransposeBn2d(Module):
+    """`ConvTranspose2d`, then `BatchNorm2d`, as the attributes `conv_transpose2d` and `bn`.
+
+    Args:
+        in_channels: C of the input.
+        out_channels: O of the output.
+        kernel_size: size of the windows.
+        stride: of the convolution that this reverses.
+        padding: of the convolution that this reverses.
+        dilation: of the convolution that this reverses.
+        groups: channels fall into groups that do not mix.
+        bias: whether the convolution has one.
+        conv_mode: "cross_correlation" is the only one.
+        compute_mode: "default" or "float32".
+        eps: of the normalization.
+        momentum: of the normalization.
+        affine: of the normalization.
+        track_running_stats: of the normalization.
+        output_padding: rows and columns added to one side of the result.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        conv_mode: str = "cross_correlation",
+        compute_mode: str = "default",
+        eps: float = 1e-5,
+        momentum: float = 0.9,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        output_padding: Pair = 0,
+        **kwargs: Any,
+    ) -> None:
+        from mgec.module.batchnorm import BatchNorm2d
+
+        super().__init__(**kwargs)
+        self.conv_transpose2d = ConvTranspose2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            conv_mode,
+            compute_mode,
+            output_padding,
+        )
+        self.bn = BatchNorm2d(out_channels, eps, momentum, affine, track_running_stats)
+
+    def forward(self, inp: Tensor) -> Tensor:
+        return self.bn(self.conv_transpose2d(inp))
+
+
+class ConvTransposeBnRelu2d(ConvTransposeBn2d):
+    """`ConvTransposeBn2d`, then ReLU."""
 
     def forward(self, inp: Tensor) -> Tensor:
         return F.relu(super().forward(inp))

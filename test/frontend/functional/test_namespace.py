@@ -22,11 +22,11 @@ NAMES = {
         stack split gather scatter where cond_take transpose non_zero swapaxes reshape flatten
         expand_dims squeeze repeat tile copy roll cumsum meshgrid""",
     "nn": """
-        linear conv1d conv2d conv_transpose2d avg_pool2d max_pool2d adaptive_avg_pool2d
-        adaptive_max_pool2d hswish hsigmoid relu relu6 sigmoid prelu leaky_relu silu gelu softplus
-        logsoftmax logsigmoid softmax logsumexp instance_norm group_norm layer_norm general_norm
-        batch_norm dropout one_hot embedding indexing_one_hot sliding_window pad
-        local_response_norm pixel_shuffle multi_head_attention""",
+        linear conv1d conv2d conv3d conv_transpose2d conv_transpose3d avg_pool2d max_pool2d
+        adaptive_avg_pool2d adaptive_max_pool2d hswish hsigmoid relu relu6 sigmoid prelu
+        leaky_relu silu gelu softplus logsoftmax logsigmoid softmax logsumexp instance_norm
+        group_norm layer_norm general_norm batch_norm dropout one_hot embedding indexing_one_hot
+        sliding_window pad local_response_norm pixel_shuffle multi_head_attention""",
     "loss": "l1_loss square_loss cross_entropy binary_cross_entropy hinge_loss",
     "vision": "interpolate flip rot90",
 }

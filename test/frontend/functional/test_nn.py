@@ -96,6 +96,33 @@ def test_conv1d() -> None:
     close(out, expected, 1e-4)
 
 
+def test_conv3d() -> None:
+    """A kernel of depth 2 is the sum of two 2-D convolutions of neighbouring planes."""
+    x, w, b = random(2, 4, 5, 6, 7), random(2, 3, 2, 2, 3, 3), random(1, 6, 1, 1, 1)
+    out = F.conv3d(
+        mge.tensor(x), mge.tensor(w), mge.tensor(b), (2, 1, 2), (1, 1, 0), (3, 1, 1), groups=2
+    )
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0), (0, 0)))
+    planes = [
+        sum(
+            convolve(padded[:, :, d + 3 * i], w[..., i, :, :], (1, 2), (1, 0), (1, 1), 2)
+            for i in range(2)
+        )
+        for d in range(0, 4, 2)
+    ]
+    close(out, np.stack(planes, 2) + b, 1e-4)
+
+
+def test_conv_transpose3d_is_the_adjoint() -> None:
+    x, w = random(2, 4, 5, 6, 7), mge.tensor(random(2, 3, 2, 2, 3, 3))
+    geometry = (2, 1, 2), (1, 1, 0)
+    y = F.conv3d(mge.tensor(x), w, None, *geometry, (3, 1, 1), 2)
+    d = random(*y.shape)
+    back = F.conv_transpose3d(mge.tensor(d), w, None, *geometry, (1, 0, 0), (3, 1, 1), 2)
+    assert back.shape == x.shape
+    np.testing.assert_allclose((y.numpy() * d).sum(), (back.numpy() * x).sum(), rtol=1e-4)
+
+
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, None, 0), (3, 2, 1), ((3, 2), 1, 1)])
 def test_pooling(kernel: Any, stride: Any, padding: Any) -> None:
     x = random(2, 3, 7, 8)
@@ -333,6 +360,32 @@ CASES: list[tuple[Any, type[mge.MgecError], str]] = [
         mge.ArgumentError,
         "conv_transpose2d: output_padding is (1, 1) but must be below",
     ),
+    (
+        lambda x: F.conv1d(x[0], F.ones((4, 8, 3)), stride=(1, 2)),
+        mge.ArgumentError,
+        "conv1d: stride is (1, 2), not an int or one int",
+    ),
+    (
+        lambda x: F.conv3d(x, F.ones((4, 3, 3, 3, 3))),
+        mge.ShapeError,
+        "conv3d: inp has rank 4 but must have rank 5",
+    ),
+    (
+        lambda x: F.conv3d(F.ones((1, 3, 4, 8, 8)), F.ones((4, 3, 3, 3, 3)), padding=(1, 1)),
+        mge.ArgumentError,
+        "conv3d: padding is (1, 1), not an int or three ints",
+    ),
+    (
+        lambda x: F.conv3d(F.ones((1, 3, 2, 8, 8)), F.ones((4, 3, 3, 3, 3))),
+        mge.ShapeError,
+        "conv3d: kernel covers 3 planes but input has 2, padding included",
+    ),
+    (
+        lambda x: F.conv_transpose3d(F.ones((1, 3, 2, 2, 2)), F.ones((3, 1, 1, 1, 1)), padding=1),
+        mge.ShapeError,
+        "conv_transpose3d: the result would have size (0, 0, 0)",
+    ),
+    (lambda x: F.avg_pool2d(x[0], 2), mge.ShapeError, "avg_pool2d: inp has rank 3"),
     (
         lambda x: F.avg_pool2d(x, 2, mode="max"),
         mge.ArgumentError,

@@ -12,6 +12,7 @@ import mgec.functional as F
 import mgec.module as M
 
 IMAGE = mge.tensor(np.random.default_rng(0).standard_normal((2, 4, 6, 6)).astype("float32"))
+VOLUME = mge.tensor(np.random.default_rng(2).standard_normal((2, 4, 3, 5, 5)).astype("float32"))
 ROWS = mge.tensor(np.random.default_rng(1).standard_normal((3, 5, 4)).astype("float32"))
 
 SHAPES: list[tuple[Any, Any, tuple[int, ...], dict[str, tuple[int, ...]]]] = [
@@ -36,6 +37,21 @@ SHAPES: list[tuple[Any, Any, tuple[int, ...], dict[str, tuple[int, ...]]]] = [
         (2, 6, 12, 12),
         {"weight": (2, 2, 3, 3, 3), "bias": (1, 6, 1, 1)},
     ),
+    (
+        lambda: M.Conv3d(4, 6, (1, 3, 2), stride=(1, 2, 1), padding=(0, 1, 0), groups=2),
+        VOLUME,
+        (2, 6, 3, 3, 4),
+        {"weight": (2, 3, 2, 1, 3, 2), "bias": (1, 6, 1, 1, 1)},
+    ),
+    (
+        lambda: M.ConvTranspose3d(4, 2, 3, stride=2, padding=1, output_padding=1),
+        VOLUME,
+        (2, 2, 6, 10, 10),
+        {"weight": (4, 2, 3, 3, 3), "bias": (1, 2, 1, 1, 1)},
+    ),
+    (lambda: M.ConvTransposeRelu2d(4, 2, 1), IMAGE, (2, 2, 6, 6), {}),
+    (lambda: M.ConvTransposeBn2d(4, 2, 2, stride=2, output_padding=1), IMAGE, (2, 2, 13, 13), {}),
+    (lambda: M.ConvTransposeBnRelu2d(4, 2, 1), IMAGE, (2, 2, 6, 6), {}),
     (lambda: M.ConvRelu2d(4, 2, 1), IMAGE, (2, 2, 6, 6), {}),
     (lambda: M.ConvBnRelu2d(4, 2, 1), IMAGE, (2, 2, 6, 6), {}),
     (

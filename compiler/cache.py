@@ -32,12 +32,18 @@ def fingerprint() -> str:
     digest = xxhash.xxh3_64()
     for package in (mgec.compiler, mgec.dialects):
         assert package.__file__ is not None
-        root = Path(package.__file__).parent
-        for path in sorted(root.rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode())
-            digest.update(path.read_bytes())
+        digest.update(source_digest(Path(package.__file__).parent).encode())
     for name in ("xdsl", "llvmlite", "torch-mlir"):
         digest.update(f"{name}={version(name)};".encode())
+    return digest.hexdigest()
+
+
+def source_digest(root: Path) -> str:
+    """A digest of every Python file below a folder."""
+    digest = xxhash.xxh3_64()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

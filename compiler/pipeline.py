@@ -20,7 +20,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from mgec import config
 from mgec.compiler.graph_module import GraphModule
-from mgec.compiler.kernels.select import WHOLE
+from mgec.compiler.kernels.select import WHOLE, WHOLE_DTYPES
 from mgec.compiler.passes.assign_layouts import AssignLayoutsPass
 from mgec.compiler.passes.canonicalize import CanonicalizePass
 from mgec.compiler.passes.decompose import DecomposePass
@@ -57,9 +57,9 @@ def graph_phases(*, optimize: bool = True) -> tuple[Phase, ...]:
     Args:
         optimize: False leaves out every pass that only makes code faster, and fuses nothing.
     """
-    keep = tuple(sorted(WHOLE))
+    keep, keep_dtypes = tuple(sorted(WHOLE)), tuple(dtype.name for dtype in WHOLE_DTYPES)
     if not optimize:
-        graph: tuple[GraphPass, ...] = (DecomposePass(keep=keep),)
+        graph: tuple[GraphPass, ...] = (DecomposePass(keep=keep, keep_dtypes=keep_dtypes),)
     else:
         graph = (
             CanonicalizePass(),
@@ -67,7 +67,7 @@ def graph_phases(*, optimize: bool = True) -> tuple[Phase, ...]:
             # While batch norm is still one op, so that it can be seen and folded into weights.
             FoldBatchNormPass(),
             # Composites that no template serves whole become primitives, which fuse.
-            DecomposePass(keep=keep),
+            DecomposePass(keep=keep, keep_dtypes=keep_dtypes),
             # Before folding, which then brings the constants into the layout they are read in.
             AssignLayoutsPass(),
             FoldConstantsPass(),

@@ -12,6 +12,7 @@ from typing import Any, cast
 from xdsl.ir import Block, SSAValue
 
 from mgec import config
+from mgec.compiler.kernels.attention import attention_kernel
 from mgec.compiler.kernels.contracted import Contracted, in_order
 from mgec.compiler.kernels.contraction import contraction_kernel
 from mgec.compiler.kernels.cost import direct_cost
@@ -43,8 +44,13 @@ from mgec.dialects.mge.op import MgeOp, Plain
 from mgec.dialects.mge.spatial import Geometry
 from mgec.dialects.mge.spec import FLOAT32, FLOAT64, TensorSpec, from_type, is_float
 
-WHOLE: frozenset[str] = frozenset({"mge.softmax", "mge.log_softmax", "mge.layer_norm"})
+WHOLE: frozenset[str] = frozenset(
+    {"mge.softmax", "mge.log_softmax", "mge.layer_norm", "mge.attention"}
+)
 """Composites that a template serves whole, so that passes leave them alone."""
+
+WHOLE_DTYPES = (FLOAT32, FLOAT64)
+"""Of which dtypes."""
 
 _FOLDS = {
     "mge.reduce_sum": "sum",
@@ -64,8 +70,10 @@ def serves_whole(
 def _has_template(
     op: type[MgeOp], specs: Sequence[TensorSpec | None], attrs: Mapping[str, Plain]
 ) -> bool:
-    if op.name not in WHOLE or specs[0] is None or specs[0].dtype not in (FLOAT32, FLOAT64):
+    if op.name not in WHOLE or specs[0] is None or specs[0].dtype not in WHOLE_DTYPES:
         return False
+    if op.name == "mge.attention":
+        return False  # not for run-time sizes; `_attention` serves the others
     if op.name == "mge.layer_norm":
         return (specs[1] is None) == (specs[2] is None)
     return attrs["axis"] == specs[0].rank - 1
@@ -95,6 +103,7 @@ def select_kernel(
         _contraction,
         _reduction,
         _whole,
+        _attention,
         _pooling,
         _movement,
     ):
@@ -319,6 +328,31 @@ def _whole(region: Region, name: str, target: Target) -> KernelSource:
             num_dims=region.num_dims,
         )
     return in_order(made, buffers, region)
+
+
+def _attention(region: Region, name: str, target: Target) -> KernelSource:
+    """Attention over known sizes."""
+    if len(region.ops) != 1:
+        raise NotApplicable("more than one op")
+    (op,) = region.ops
+    if op.name != "mge.attention" or region.yielded != tuple(op.results):
+        raise NotApplicable("no attention")
+    arguments: list[SSAValue] = list(region.block.args)
+    if not region.is_static:
+        raise NotApplicable("run-time sizes")
+    query, key, value, *bias = (from_type(v.type) for v in op.operands)
+    made = attention_kernel(
+        name,
+        target,
+        query.shape,
+        key.shape,
+        value.shape,
+        query.dtype,
+        scale=float(str(op.attrs["scale"])),
+        causal=bool(op.attrs["causal"]),
+        bias=bias[0].shape if bias else None,
+    )
+    return in_order(made, [arguments.index(v) for v in op.operands], region)
 
 
 def _only_op(region: Region) -> MgeOp:

@@ -32,22 +32,26 @@ class DecomposePass(ModulePass):
 
     Attributes:
         keep: names of composites to leave whole, with or without "mge.".
+        keep_dtypes: only those whose first result has one of these dtypes; all if empty.
     """
 
     name = "mge-decompose"
 
     keep: tuple[str, ...] = ()
+    keep_dtypes: tuple[str, ...] = ()
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         kept = {op_class(f"mge.{name.removeprefix('mge.')}") for name in self.keep}
-        _decompose_in(op, kept)
+        _decompose_in(op, kept, self.keep_dtypes)
 
 
-def _decompose_in(op: Operation, kept: set[type[MgeOp]]) -> None:
+def _decompose_in(op: Operation, kept: set[type[MgeOp]], dtypes: tuple[str, ...]) -> None:
     worklist = [inner for inner in op.walk() if isinstance(inner, MgeOp)]
     while worklist:
         inner = worklist.pop()
-        if type(inner) not in decomposition or type(inner) in kept:
+        if type(inner) not in decomposition:
+            continue
+        if type(inner) in kept and (not dtypes or inner.result_specs[0].dtype.name in dtypes):
             continue
         if all(spec.is_static for spec in inner.result_specs):
             worklist += _decompose(inner)

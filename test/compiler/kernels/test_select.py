@@ -51,6 +51,23 @@ SELECTION: dict[str, tuple[list[str], Any, tuple[Any, ...]]] = {
         ["linalg"], lambda b, x, w: b.matmul(x, w), (((8, 4), "int32"), ((4, 16), "int32")),
     ),
     "conv": (["contraction"], lambda b, x, w: b.conv(x, w), ((1, 4, 6, 6), (8, 4, 3, 3))),
+    "conv, three axes": (
+        ["contraction"], lambda b, x, w: b.conv(x, w), ((1, 4, 3, 6, 6), (8, 4, 3, 3, 3)),
+    ),
+    "conv, channels last": (
+        ["contraction"], lambda b, x, w: b.conv(x, w, channels_last=True),
+        ((1, 6, 6, 4), (8, 4, 3, 3)),
+    ),
+    "max_pool, one axis": (
+        ["pooling"], lambda b, x: b.max_pool(x, kernel=(3,)), ((1, 4, 9),),
+    ),
+    "max_pool, three axes": (
+        ["linalg"], lambda b, x: b.max_pool(x, kernel=(2, 2, 2)), ((1, 4, 3, 6, 6),),
+    ),
+    "avg_pool, channels last": (
+        ["pooling"], lambda b, x: b.avg_pool(x, kernel=(2, 2, 2), channels_last=True),
+        ((1, 3, 6, 6, 4),),
+    ),
     "reduction": (["reduce rows"], lambda b, x: b.reduce_sum(x, axes=(1,)), ((8, 40),)),
     "reduction, prologue and epilogue": (
         ["reduce rows"],
@@ -66,7 +83,22 @@ SELECTION: dict[str, tuple[list[str], Any, tuple[Any, ...]]] = {
     "softmax": (["softmax rows"], lambda b, x: b.softmax(x, axis=1), ((8, 40),)),
     "log_softmax": (["softmax rows"], lambda b, x: b.log_softmax(x, axis=1), ((8, 40),)),
     "softmax, first axis": (["linalg"], lambda b, x: b.softmax(x, axis=0), ((8, 40),)),
-    "softmax, float16": (["linalg"], lambda b, x: b.softmax(x, axis=1), (((8, 40), "float16"),)),
+    "softmax, float16": (
+        ["elementwise", "reduce rows", "elementwise", "reduce rows", "elementwise"],
+        lambda b, x: b.softmax(x, axis=1),
+        (((8, 40), "float16"),),
+    ),
+    "attention": (
+        ["attention"],
+        lambda b, q, k, c: b.attention(q, k, k, c, scale=0.5, causal=True),
+        ((1, 8, 4, 16), (1, 8, 2, 16), (8, 8)),
+    ),
+    "attention of one tensor": (
+        ["attention"], lambda b, x: b.attention(x, x, x, scale=0.5), ((1, 8, 4, 16),),
+    ),
+    "attention of nothing": (
+        ["linalg"], lambda b, x: b.attention(x, x, x, scale=0.5), ((0, 8, 4, 16),),
+    ),
     "layer_norm": (
         ["layer norm rows"], lambda b, x, w, c: b.layer_norm(x, w, c), ((8, 40), (40,), (40,)),
     ),

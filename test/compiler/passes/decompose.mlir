@@ -1,5 +1,7 @@
 // RUN: mgec-opt %s -p mge-decompose --print-debuginfo | filecheck %s
 // RUN: mgec-opt %s -p 'mge-decompose{keep=reduce_mean}' | filecheck %s --check-prefix KEEP
+// RUN: mgec-opt %s -p 'mge-decompose{keep=reduce_mean keep-dtypes=float64}' --print-debuginfo | filecheck %s
+// RUN: mgec-opt %s -p 'mge-decompose{keep=reduce_mean keep-dtypes=float32,float64}' | filecheck %s --check-prefix KEEP
 
 // Ops made from a composite have its location; a composite inside it is decomposed too.
 // CHECK-LABEL: @mean

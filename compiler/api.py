@@ -72,8 +72,8 @@ class CompiledGraph(Assembly):
         write_artifact(
             path,
             name=name,
-            inputs=[_io(n, s) for n, s in zip(self.input_names, self.input_specs, strict=True)],
-            outputs=[_io(n, s) for n, s in zip(self.output_names, self.output_specs, strict=True)],
+            inputs=self.io[0],
+            outputs=self.io[1],
             builds=[
                 TargetBuild(
                     info, replace(self.program, constants_bytes=len(weights)), code, weights
@@ -82,6 +82,19 @@ class CompiledGraph(Assembly):
             graph=self.source_text or None,
             info={**self.report(), "weights": offsets},
         )
+
+    def emit(self, kind: str, path: str | Path, *, name: str = "main") -> list[Path]:
+        """Writes plain files for C: "so", "obj", "header" or "exe"; returns them."""
+        from mgec.compiler.codegen.emit import emit
+
+        return emit(self, kind, path, name=name)
+
+    @property
+    def io(self) -> tuple[list[IOSpec], list[IOSpec]]:
+        """The inputs and the outputs, as artifacts describe them."""
+        inputs = zip(self.input_names, self.input_specs, strict=True)
+        outputs = zip(self.output_names, self.output_specs, strict=True)
+        return [_io(*each) for each in inputs], [_io(*each) for each in outputs]
 
     def _with_source_weights(self) -> tuple[Buffer, dict[str, int]]:
         """The weights section, and where in it each array of the source lies.

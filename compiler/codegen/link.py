@@ -45,12 +45,13 @@ def write_objects(kernels: Sequence[CompiledKernel], folder: Path) -> list[str]:
     return paths
 
 
-def run_compiler(target: Target, arguments: Sequence[str]) -> None:
+def run_compiler(target: Target, arguments: Sequence[str], folder: Path | None = None) -> None:
     """Runs the C compiler of a target, which also assembles and links.
 
     Args:
         target: what to compile for.
         arguments: as gcc and clang take them.
+        folder: where to run it; by default where this process is.
 
     Raises:
         CompileError: if there is none for the target, or it fails; with its first complaint.
@@ -60,7 +61,7 @@ def run_compiler(target: Target, arguments: Sequence[str]) -> None:
         config.get_logger().info("linking: %s", shlex.join(command))
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False
+            command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
         )
     except OSError as error:
         raise CompileError(
@@ -68,7 +69,7 @@ def run_compiler(target: Target, arguments: Sequence[str]) -> None:
         ) from error
     if done.returncode != 0:
         raise CompileError(
-            f"the linker failed: {_complaint(done.stderr) or f'status {done.returncode}'}",
+            f"the C compiler failed: {_complaint(done.stderr) or f'status {done.returncode}'}",
             fix="see the command with MGEC_DEBUG=1",
         )
 

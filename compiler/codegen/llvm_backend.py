@@ -49,6 +49,8 @@ def to_llvm_ir(source: KernelSource, target: Target) -> str:
     vector = _VECTOR_OPTIONS[target.architecture]
     mlir.run_passes(module, f"builtin.module({_TO_LLVM % {'vector': vector}})")
     text = for_llvmlite(mlir.to_llvm_ir(module))
+    body = f"@{source.name}_body("
+    text = text.replace(f"define void {body}", f"define internal void {body}", 1)
     return text + _wrapper(source) + support_functions(text, target)
 
 
@@ -76,8 +78,13 @@ def compile_kernel(source: KernelSource, target: Target) -> CompiledKernel:
 
 
 def _wrapper(source: KernelSource) -> str:
-    """`void name(ptr buffers, ptr dims, i64 begin, i64 end)` around the body."""
-    lines = [f"define void @{source.name}(ptr %buffers, ptr %dims, i64 %begin, i64 %end) {{"]
+    """`void name(ptr buffers, ptr dims, i64 begin, i64 end)` around the body.
+
+    It is weak: the names of a graph's kernels say what they contain, so that linked objects of
+    two models may hold the same kernel.
+    """
+    table = "ptr %buffers, ptr %dims, i64 %begin, i64 %end"
+    lines = [f"define weak_odr void @{source.name}({table}) {{"]
     arguments: list[str] = []
     for i, entry in enumerate(source.order or range(source.num_buffers)):
         lines.append(f"  %pp{i} = getelementptr ptr, ptr %buffers, i64 {entry}")

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.emulator import cross_compiler
 
 from mgec.compiler import pipeline
-from mgec.runtime import load
+from mgec.compiler.codegen import emit
+from mgec.compiler.targets import target_named
+from mgec.runtime import host, load
 from mgec.tools.commands import compile as command
 
 W = np.arange(1000, dtype=np.float32).reshape(20, 50)
@@ -154,7 +157,7 @@ def test_text_on_stdout(mgec: Callable, net: Path) -> None:
 
 @pytest.mark.parametrize(
     ("phase", "mark"),
-    [("linalg", "linalg.generic"), ("vector", "func.func"), ("llvm", "define void @")],
+    [("linalg", "linalg.generic"), ("vector", "func.func"), ("llvm", "define weak_odr void @")],
 )
 def test_kernel_phases_on_stdout(mgec: Callable, net: Path, phase: str, mark: str) -> None:
     result = mgec("compile", net, "--compile-to", phase)
@@ -188,6 +191,72 @@ def test_artifact_for_another_target(mgec: Callable, artifact: Path, tmp_path: P
     again = tmp_path / "again.mge"  # a copy of a copy
     assert mgec("compile", out, "-o", again).status == 0
     check(again)
+
+
+@pytest.mark.parametrize(
+    ("output", "options"),
+    [
+        ("net.so", []),
+        ("net.o", []),
+        ("net.h", []),
+        ("any", ["--emit", "so"]),
+        ("any", ["--emit", "exe"]),
+    ],
+)
+def test_files_for_c(
+    mgec: Callable, artifact: Path, tmp_path: Path, output: str, options: list[str]
+) -> None:
+    out = tmp_path / output
+    result = mgec("compile", artifact, "--name", "two words", *options, "-o", out)
+    assert result.status == 0, result.err
+    kind = options[1] if options else command.emitted_by_ending(out)
+    headers = {"so": [out.with_suffix(".h")], "obj": [out.with_suffix(".h")]}.get(kind, [])
+    assert sorted(tmp_path.iterdir()) == sorted([out, *headers])
+    assert f"{out}" in result.out and "two words for x86-64" in result.out
+    for header in [out] if kind == "header" else headers:
+        assert "mgec_status two_words_run(struct mgec_model *model, " in header.read_text()
+    if kind != "header":
+        assert out.read_bytes()[:4] == b"\x7fELF"
+
+
+def test_kinds_of_emit_are_the_compilers() -> None:
+    assert {"mge": ".mge", **emit.KINDS} == command.EMITTED
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "fix"),
+    [
+        (["--emit", "so"], "there is no place for the output", "add -o net.so"),
+        (["--emit", "exe"], "there is no place for the output", "add -o net"),
+        (["--emit", "mge"], "there is no place for the artifact", "add -o net.mge"),
+        (
+            ["--emit", "obj", "--compile-to", "graph"],
+            "--emit obj: --compile-to graph stops before there is code to emit",
+            "leave one of them out",
+        ),
+    ],
+)
+def test_emit_that_means_nothing(
+    mgec: Callable, net: Path, options: list[str], message: str, fix: str
+) -> None:
+    result = mgec("compile", net, *options)
+    assert result.status == 2
+    assert message in result.err and f"fix  {fix}" in result.err
+
+
+def test_artifact_for_another_architecture(mgec: Callable, artifact: Path, tmp_path: Path) -> None:
+    out = tmp_path / "arm.mge"
+    target = target_named("aarch64-linux-gnu")
+    if target.architecture == host.architecture():
+        pytest.skip("this machine is not another architecture than aarch64")
+    cross_compiler(target)
+    result = mgec("compile", artifact, "--target", "aarch64-linux-gnu", "-o", out)
+    assert result.status == 0, result.err
+    result = mgec("run", out)
+    assert "artifact was compiled for aarch64-unknown-linux-gnu, this machine is" in result.err
+    back = tmp_path / "back.mge"
+    assert mgec("compile", out, "--target", "host", "-o", back).status == 0
+    check(back)
 
 
 def test_artifact_in_place(mgec: Callable, artifact: Path, tmp_path: Path) -> None:

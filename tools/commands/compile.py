@@ -7,15 +7,21 @@ FILE is one of
                  else from a function example_inputs() in the file, else from the last call of a
                  traced function. Parameters become constants.
   net.mlir       one func.func of mge ops; weights beside it in net.safetensors
+  net.onnx       an ONNX model; --input NAME:SHAPE where it leaves sizes open (see mgec check)
   net.mge        an artifact, to compile its graph again, for another target
 
-Without --compile-to the result is an artifact. The phases are trace, graph, kernels (the whole
-graph as one file), then linalg, vector, llvm, object (one file per kernel, in a folder); -o says
-where, the text goes to the standard output otherwise. What trace, graph and kernels print can be
-compiled further with --compile-from.
+Without --compile-to the result is an artifact, or with --emit (or -o net.so, net.o, net.h) files
+for C programs: so, obj (each with a header beside it), header, exe. They hold the weights, the
+kernels that the model uses and the runtime. Another architecture needs its C compiler
+(aarch64-linux-gnu-gcc) or pip install mgec[cross].
+
+The phases are trace, graph, kernels (the whole graph as one file), then linalg, vector, llvm,
+object (one file per kernel, in a folder); -o says where, the text goes to the standard output
+otherwise. What trace, graph and kernels print can be compiled further with --compile-from.
 
   mgec compile net.py:predict --input x:1,3,224,224 -o net.mge
   mgec compile net.mge --target x86-64-v3 -o net-v3.mge
+  mgec compile net.mge --target aarch64-linux-gnu --emit so -o libnet.so
   mgec compile net.py --compile-to graph -o net.mlir
   mgec compile net.mlir --compile-from graph --time-passes -o net.mge
 """
@@ -31,7 +37,7 @@ from typing import TYPE_CHECKING
 
 from mgec import config
 from mgec.errors import ArgumentError, FileError, FileMissingError, OptionError
-from mgec.tools.commands._model import counted
+from mgec.tools.commands._model import counted, input_shapes
 
 if TYPE_CHECKING:
     from mgec.compiler.graph_module import GraphModule
@@ -41,15 +47,32 @@ if TYPE_CHECKING:
 GRAPH_PHASES = ("trace", "graph", "kernels")
 KERNEL_PHASES = ("linalg", "vector", "llvm", "object")
 
+# As in `mgec.compiler.codegen.emit`: kind -> how its files end. An artifact is made by default.
+EMITTED = {"mge": ".mge", "so": ".so", "obj": ".o", "header": ".h", "exe": ""}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("source", metavar="FILE[:FUNC]", help="a .py, .mlir or .mge file")
+    parser.add_argument("source", metavar="FILE[:FUNC]", help="a .py, .onnx, .mlir or .mge file")
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="the artifact, or where the text of a phase goes"
     )
     parser.add_argument(
-        "--target", metavar="T", help="host, x86-64, x86-64-v2, -v3 or -v4 (default: MGEC_TARGET)"
+        "--target",
+        metavar="T",
+        help="host, x86-64, x86-64-v2, -v3 or -v4, aarch64, aarch64-dotprod or -i8mm "
+        "(default: MGEC_TARGET)",
+    )
+    parser.add_argument(
+        "--emit",
+        choices=tuple(EMITTED),
+        metavar="KIND",
+        help="mge (an artifact), so, obj, header or exe (default: from the ending of OUT)",
+    )
+    parser.add_argument(
+        "--name",
+        metavar="NAME",
+        help="what the model is called; its C functions begin with it (default: as in FILE)",
     )
     parser.add_argument(
         "--opt-level",
@@ -102,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.compile_to in KERNEL_PHASES:
         _write_kernels(arguments, graph, since, target, clock)
     else:
-        _write_artifact(arguments, graph, since, name, target, clock)
+        _write_model(arguments, graph, since, arguments.name or name, target, clock)
     if arguments.time_passes:
         clock.print_table()
     return 0
@@ -121,13 +144,13 @@ def split_source(text: str) -> tuple[Path, str]:
         file, _, function = text.rpartition(":")
         path = Path(file)
     if path.is_dir():
-        raise FileError(f"{path} is a folder", fix="pass a .py, .mlir or .mge file")
+        raise FileError(f"{path} is a folder", fix="pass a .py, .onnx, .mlir or .mge file")
     if not path.exists():
         raise FileMissingError(f"there is no file {path}", fix="check the path")
-    if path.suffix not in (".py", ".mlir", ".mge"):
+    if path.suffix not in (".py", ".onnx", ".mlir", ".mge"):
         raise ArgumentError(
             f"{path}: files that end in {path.suffix or 'nothing'!r} cannot be compiled",
-            fix="pass a .py, .mlir or .mge file",
+            fix="pass a .py, .onnx, .mlir or .mge file",
         )
     return path, function
 
@@ -141,7 +164,7 @@ def _check_usage(arguments: argparse.Namespace, path: Path, function: str) -> No
                 f"{path}:{function}: only a Python file has functions to choose from",
                 fix=f"pass {path}",
             )
-        if arguments.input:
+        if arguments.input and path.suffix != ".onnx":
             raise OptionError(
                 f"--input: the inputs of {path} are in the file", fix="leave --input out"
             )
@@ -156,9 +179,16 @@ def _check_usage(arguments: argparse.Namespace, path: Path, function: str) -> No
             f"--compile-to {last}: that phase is before --compile-from {first}",
             fix=f"the order is {', '.join(phases)}",
         )
-    if out is None and last is None:
+    if last is not None and arguments.emit is not None:
         raise OptionError(
-            "there is no place for the artifact", fix=f"add -o {path.with_suffix('.mge').name}"
+            f"--emit {arguments.emit}: --compile-to {last} stops before there is code to emit",
+            fix="leave one of them out",
+        )
+    if out is None and last is None:
+        ending = EMITTED[arguments.emit or "mge"]
+        what = "artifact" if ending == ".mge" else "output"
+        raise OptionError(
+            f"there is no place for the {what}", fix=f"add -o {path.with_suffix(ending).name}"
         )
     if out is None and last == "object":
         raise OptionError("--compile-to object is not text", fix="add -o DIR for the files")
@@ -174,7 +204,7 @@ def _check_usage(arguments: argparse.Namespace, path: Path, function: str) -> No
         raise OptionError(f"-o {out} is a folder", fix="name a file")
     if path.suffix != ".mge" and place.exists() and place.samefile(path):
         raise OptionError(f"-o {out} is the source itself", fix="name another file")
-    if last is None and place.suffix in (".py", ".mlir"):
+    if last is None and place.suffix in (".py", ".onnx", ".mlir"):
         raise OptionError(
             f"-o {out}: an artifact is not a {place.suffix} file",
             fix=f"name it {place.with_suffix('.mge')}, or add --compile-to for text",
@@ -189,6 +219,11 @@ def _load(arguments: argparse.Namespace, path: Path, function: str) -> tuple[Gra
         inputs = [parse_input(text) for text in arguments.input]
         graph, name = trace_file(path, function, inputs)
         return graph, "trace", name
+    if path.suffix == ".onnx":
+        from mgec.importers import from_onnx
+
+        model = from_onnx(path, input_shapes(arguments.input))
+        return model.graph, "trace", model.name
     from mgec.compiler.loading import load_artifact_graph, load_graph, phase_of
 
     if path.suffix == ".mge":
@@ -283,7 +318,7 @@ def _write_kernels(
         clock.lap(phase, name)
 
 
-def _write_artifact(
+def _write_model(
     arguments: argparse.Namespace,
     graph: GraphModule,
     since: str,
@@ -291,13 +326,16 @@ def _write_artifact(
     target: Target,
     clock: _Clock,
 ) -> None:
+    """Writes the artifact, or the files of --emit."""
     from mgec.compiler.api import compile_graph
 
+    output = Path(arguments.output)
+    kind = arguments.emit or emitted_by_ending(output)
     compiled = compile_graph(
         graph,
         target=target,
         optimize=arguments.opt_level > 0,
-        keep_source=True,
+        keep_source=kind == "mge",
         since=since,
         observe=clock.note,
         after_phase=_dump(arguments, target),
@@ -305,13 +343,24 @@ def _write_artifact(
     new = f"{counted(len(compiled.kernels), 'kernel')}, {compiled.compiled_kernels} compiled now"
     clock.note("object", new, compiled.seconds["object"])
     clock.skip()
-    compiled.write(arguments.output, name=name)
+    if kind == "mge":
+        compiled.write(output, name=name)
+        written = [output]
+    else:
+        written = compiled.emit(kind, output, name=name)
     clock.lap("object", "link and write")
-    size = Path(arguments.output).stat().st_size
+    size = sum(path.stat().st_size for path in written)
     sys.stdout.write(
-        f"{arguments.output}: {name} for {target.name}, {counted(len(compiled.calls), 'step')}, "
-        f"{new}, {size / 1e6:.2f} MB, {clock.total():.2f} s\n"
+        f"{', '.join(map(str, written))}: {name} for {target.name}, "
+        f"{counted(len(compiled.calls), 'step')}, {new}, {size / 1e6:.2f} MB, "
+        f"{clock.total():.2f} s\n"
     )
+
+
+def emitted_by_ending(output: Path) -> str:
+    """What the name of a file asks for: an artifact unless it ends like a file for C."""
+    endings = {ending: kind for kind, ending in EMITTED.items() if ending}
+    return endings.get(output.suffix, "mge")
 
 
 class _Clock:

@@ -23,6 +23,7 @@ COMMANDS = {
     "compile": "compile a model to an artifact, or to the text of a phase",
     "run": "run an artifact on inputs from a file, or on random ones",
     "bench": "measure how fast an artifact runs",
+    "check": "say whether a model file can be imported",
     "inspect": "show what is in an artifact",
     "env": "show versions, this machine and every option",
     "cache": "show or clear the cache of compiled kernels",

@@ -243,8 +243,10 @@ class GraphImporter:
         node = Node(proto, schema, opset, inputs, attributes, self)
         handler = handler_of(domain, proto.op_type, schema.version)
         if handler is not None:
-            return _as_tuple(handler(self.b, node))
-        body = self._body(schema.proto, proto, inputs, opset)
+            results = handler(self.b, node)
+            if results is not NotImplemented:
+                return _as_tuple(results)
+        body = self._body(schema.proto, proto, attributes, inputs, opset)
         if body is None:
             raise Unsupported("there is no handler for this op")
         defaults = {
@@ -257,7 +259,12 @@ class GraphImporter:
     # -- functions ------------------------------------------------------------------------
 
     def _body(
-        self, schema: Any, proto: onnx.NodeProto, inputs: Sequence[Input], opset: int
+        self,
+        schema: Any,
+        proto: onnx.NodeProto,
+        attributes: Mapping[str, onnx.AttributeProto],
+        inputs: Sequence[Input],
+        opset: int,
     ) -> onnx.FunctionProto | None:
         """The function that defines an op, if its schema has one."""
         onnx = import_onnx()
@@ -269,8 +276,14 @@ class GraphImporter:
             if not versions:
                 return None
             types = [_type_proto(onnx, value) for value in inputs]
+            called = onnx.NodeProto()
+            called.CopyFrom(proto)
+            del called.attribute[:]
+            for name, attribute in attributes.items():  # those of the call, not references to them
+                called.attribute.append(attribute)
+                called.attribute[-1].name = name
             found = schema.get_context_dependent_function_with_opset_version(
-                max(versions), proto.SerializeToString(), types
+                max(versions), called.SerializeToString(), types
             )
         if isinstance(found, bytes):
             found = onnx.FunctionProto.FromString(found) if found else None
@@ -299,7 +312,9 @@ class GraphImporter:
         names = dict(zip(function.input, padded, strict=True))
         scope = _Scope(names, None, given, opsets(function), collect)
         self._walk(function.node, scope)
-        return [scope.find(name) for name in function.output]
+        # Outputs that nobody asks for may have no node that makes them.
+        wanted = zip(function.output, proto.output, strict=False)
+        return [scope.find(inner) if outer else None for inner, outer in wanted]
 
     def subgraph(self, graph: onnx.GraphProto, inputs: Sequence[Result]) -> list[Any]:
         """Imports the body of a control flow op, once.

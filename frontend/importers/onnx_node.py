@@ -8,7 +8,8 @@ A handler is a function `(b, node) -> value or values`, registered in a table by
         keep = b.greater(x, b.scalar(node.attr("alpha"), x))
         return b.select(keep, x, b.scalar(0, x))
 
-Attributes, their types, their defaults and the number of inputs are those of the op's schema in
+A handler that serves only some uses of its op returns NotImplemented for the others: they become
+the function that the schema defines the op by. Attributes, their types, their defaults and the number of inputs are those of the op's schema in
 the model's opset, and are checked before the handler is called.
 """
 

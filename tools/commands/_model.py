@@ -1,12 +1,16 @@
-"""What `run` and `bench` share: loading an artifact and finding its inputs. Runtime only."""
+"""What `run` and `bench` share: loading an artifact and finding its inputs.
+
+Runtime only, but for an ONNX model, which is compiled first.
+"""
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgec.errors import ArgumentError, DTypeError, FileError, FileMissingError
+from mgec.errors import ArgumentError, DTypeError, FileError, FileMissingError, OptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,10 +22,17 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of a command that runs an artifact."""
-    parser.add_argument("file", metavar="FILE.mge", help="an artifact made by mgec compile")
+    parser.add_argument(
+        "file", metavar="FILE.mge", help="an artifact made by mgec compile, or an .onnx model"
+    )
     parser.add_argument(
         "--input", metavar="F.npz", help="inputs by name; default: random, see --seed"
     )
+    add_run_arguments(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say how to run a model, whatever it comes from."""
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of random inputs (default 0)"
     )
@@ -32,6 +43,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="threads of one run; 0 for all processors (default: MGEC_NUM_THREADS)",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON instead")
+
+
+def input_shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes that `--input NAME:SHAPE` gives, as in `x:1x3x224x224`.
+
+    Raises:
+        OptionError: if one of them is not such a text.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, colon, sizes = text.rpartition(":")
+        parts = [] if sizes == "scalar" else sizes.replace(",", "x").split("x")
+        if not colon or not name or not all(part.isdecimal() for part in parts):
+            raise OptionError(
+                f"--input {text}: this is not NAME:SHAPE",
+                fix="write it as in x:1x3x224x224, or t:scalar",
+            )
+        shapes[name] = tuple(int(part) for part in parts)
+    return shapes
 
 
 def thread_count(text: str) -> int:
@@ -49,11 +79,26 @@ def thread_count(text: str) -> int:
 
 
 def load_model(arguments: argparse.Namespace) -> Module:
-    """The artifact of the command line, ready to run."""
+    """The artifact of the command line, ready to run; an ONNX model is compiled first."""
     from mgec.runtime import load
 
     check_file(arguments.file)
-    return load(arguments.file, threads=arguments.threads)
+    if not arguments.file.endswith(".onnx"):
+        return load(arguments.file, threads=arguments.threads)
+    with tempfile.TemporaryDirectory(prefix="mgec-") as folder:
+        path = Path(folder, "model.mge")
+        compile_onnx(arguments.file, path, arguments.input)
+        return load(path, threads=arguments.threads)  # mapped, so that the file may go
+
+
+def compile_onnx(file: str, path: Path, inputs: str | None) -> None:
+    """Compiles an ONNX model to an artifact, for the shapes of the inputs that are given."""
+    from mgec.compiler.api import compile_graph
+    from mgec.importers import from_onnx
+
+    shapes = {} if inputs is None else {k: v.shape for k, v in read_npz(inputs).items()}
+    model = from_onnx(file, shapes)
+    compile_graph(model.graph).write(path, name=model.name)
 
 
 def check_file(file: str) -> None:
@@ -80,21 +125,30 @@ def inputs_of(model: Module, arguments: argparse.Namespace) -> list[Array]:
     """The arrays to run on, in the order of the model's inputs."""
     if arguments.input is None:
         return random_inputs(model.inputs, arguments.seed)
-    arrays = read_npz(arguments.input)
-    names = [spec.name for spec in model.inputs]
+    return named_inputs(model.inputs, read_npz(arguments.input), arguments.input)
+
+
+def named_inputs(specs: list[IOSpec], arrays: dict[str, Array], file: str) -> list[Array]:
+    """The arrays of a file in the order of the inputs.
+
+    Raises:
+        ArgumentError: if one is missing, or is not an input.
+        DTypeError: if one has another element type.
+    """
+    names = [spec.name for spec in specs]
     example = ", ".join(f"{name}=..." for name in names)
-    expected = [(spec.name, str(spec)) for spec in model.inputs]
+    expected = [(spec.name, str(spec)) for spec in specs]
     for what, wrong in (
         ("has no input", [name for name in names if name not in arrays]),
         ("has an array that is not an input:", [name for name in arrays if name not in names]),
     ):
         if wrong:
             raise ArgumentError(
-                f"{arguments.input}: it {what} {', '.join(map(repr, wrong))}",
+                f"{file}: it {what} {', '.join(map(repr, wrong))}",
                 values=expected,
                 fix=f"write the file with numpy.savez(file, {example})",
             )
-    return [as_input(arrays[spec.name], spec) for spec in model.inputs]
+    return [as_input(arrays[spec.name], spec) for spec in specs]
 
 
 def random_inputs(specs: list[IOSpec], seed: int) -> list[Array]:

@@ -154,13 +154,16 @@ def _print(facts: dict[str, Any]) -> None:
     show("memory plan", memory)
 
 
-_LOCATION = re.compile(r'loc\("(.*)":(\d+):\d+\)')
+_LOCATION = re.compile(r'loc\((?:"(?P<name>[^"]*)"\((?:loc\()?)?"(?P<file>[^"]*)":(?P<line>\d+):\d+\)*')
 
 
 def _line(text: str) -> str:
-    """`net.py:12` of `loc("/home/me/net.py":12:0)`."""
+    """`net.py:12` of `loc("/home/me/net.py":12:0)`; with a name before it `net.onnx:3 Conv c1`."""
     found = _LOCATION.fullmatch(text)
-    return f"{found[1].rpartition('/')[2]}:{found[2]}" if found else ""
+    if found is None:
+        return ""
+    place = f"{found['file'].rpartition('/')[2]}:{found['line']}"
+    return f"{place} {found['name']}" if found["name"] else place
 
 
 def _bytes(count: int) -> str:

@@ -14,9 +14,12 @@ FAMILIES = (
     "convolution",
     "pooling",
     "normalization",
+    "attention",
     "recurrent",
     "quantization",
     "resize",
+    "grid_sample",
+    "signal",
     "control_flow",
     "sequence",
 )

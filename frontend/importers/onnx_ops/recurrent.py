@@ -69,7 +69,9 @@ def _function(name: str, alpha: float, beta: float) -> Function:
 
 def _functions(node: Node, directions: int) -> list[list[Function]]:
     """The activation functions of each direction, with a clip before them."""
-    names = [str(name).lower() for name in node.attr("activations") or []]
+    # The schema's own default names both directions' functions, and only for RNN.
+    given = node.attr("activations") if node.has("activations") else None
+    names = [str(name).lower() for name in given or []]
     default = _DEFAULTS[node.op]
     names = names or [name.lower() for name in default] * directions
     if len(names) != len(default) * directions or any(name not in _PARAMETERS for name in names):

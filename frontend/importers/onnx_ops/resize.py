@@ -52,16 +52,17 @@ def _original(
     """The coordinate in the input of each element of the result."""
     x = np.arange(out, dtype=np.float64)
     start, end = roi
+    length = scale * size  # what `out` is before it is rounded down
     match rules.coordinates:
         case "half_pixel":
             return (x + 0.5) / scale - 0.5
         case "half_pixel_symmetric":
-            adjustment = out / (scale * size)
+            adjustment = out / length
             return size / 2 * (1 - adjustment) + (x + 0.5) / scale - 0.5
         case "pytorch_half_pixel":
             return (x + 0.5) / scale - 0.5 if out > 1 else np.zeros(1)
         case "align_corners":
-            return x * (size - 1) / (out - 1) if out > 1 else np.zeros(out)
+            return x * (size - 1) / (length - 1) if out > 1 else np.zeros(out)
         case "asymmetric":
             return x / scale
         case "tf_half_pixel_for_nn":

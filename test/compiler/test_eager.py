@@ -144,6 +144,10 @@ CASES: dict[str, tuple[Callable[..., Any], list[np.ndarray]]] = {
         lambda x, w: F.conv2d(x, w, padding=1, stride=2), [array(2, 3, 9, 9), array(8, 3, 3, 3)],
     ),
     "conv2d, 1 x 1": (F.conv2d, [array(2, 6, 5, 5), array(8, 6, 1, 1)]),
+    "conv1d": (
+        lambda x, w: F.conv1d(x, w, padding=1, stride=2), [array(2, 3, 9), array(8, 3, 3)],
+    ),
+    "conv3d": (F.conv3d, [array(2, 3, 4, 5, 6), array(8, 3, 2, 3, 1)]),
     "max_pool2d": (lambda x: F.max_pool2d(x, 2, 2), [array(2, 3, 8, 8)]),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 3, 2), [array(2, 3, 9, 9)]),
     "softmax": (lambda x: F.softmax(x, axis=1), [array(13, 77)]),

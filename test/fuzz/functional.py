@@ -210,6 +210,20 @@ def window(rng: Rng) -> dict[str, Any]:
     return {"stride": pick(rng, options), "padding": pick(rng, [0, 0, 0, *options, -1])}
 
 
+def conv(rng: Rng) -> Case:
+    """A convolution over one or three spatial axes."""
+    axes, groups = pick(rng, [1, 3]), pick(rng, [1, 1, 2])
+    i, o = pick(rng, [1, 2, 5]), pick(rng, [1, 3, 17])
+    inp = (pick(rng, [0, 1, 2]), i * groups, *(pick(rng, [1, 3, 5, 8]) for _ in range(axes)))
+    kernel = tuple(pick(rng, [1, 2, 3]) for _ in range(axes))
+    weight = (o, i, *kernel) if groups == 1 else (groups, o, i, *kernel)
+    options = {"stride": pick(rng, [1, 1, 2, (2,) * axes]), "padding": pick(rng, [0, 0, 1, 2])}
+    options |= {"dilation": pick(rng, [1, 1, 2]), "groups": groups}
+    arrays = [values(rng, inp, FLOATS[0]), values(rng, weight, FLOATS[0])]
+    name = f"conv{axes}d"
+    return name, lambda *t: getattr(F, name)(*t, **options), arrays, options
+
+
 def conv2d(rng: Rng) -> Case:
     groups = pick(rng, [1, 1, 1, 2, 3])
     i, o = pick(rng, [1, 1, 2, 5, 8]), pick(rng, [1, 2, 3, 8, 17])
@@ -438,8 +452,8 @@ def loss(rng: Rng) -> Case:
 
 
 FAMILIES = [unary, unary, binary, binary, binary, cast, clip, where, reduction, reduction, softmax,
-            matmul, conv2d, conv_transpose2d, pooling, norm, indexed, indexed, indexed, subscript,
-            subscript, reshaped, reshaped, reshaped, joined, loss]  # fmt: skip
+            matmul, conv, conv2d, conv_transpose2d, pooling, norm, indexed, indexed, indexed,
+            subscript, subscript, reshaped, reshaped, reshaped, joined, loss]  # fmt: skip
 
 
 # -- judging -------------------------------------------------------------------------------------

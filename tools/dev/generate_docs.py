@@ -71,7 +71,7 @@ def how_it_runs(op: Any) -> str:
 
 
 def signature(op: Any) -> str:
-    """``add(lhs, rhs)``, ``conv2d(inp, weight, bias?, *, stride)``."""
+    """``add(lhs, rhs)``, ``layer_norm(inp, weight?, bias?, *, eps?)``."""
     marks = {"one": "", "optional": "?", "variadic": "..."}
     operands = [f"{item.name}{marks[item.kind]}" for item in op.signature.operands]
     attrs = [item.name if item.required else f"{item.name}?" for item in op.signature.attrs]

@@ -257,7 +257,7 @@ class MatmulOp(MgeOp):
 
     Shapes: lhs [..., M, K] ([..., K, M] with `transpose_lhs`), rhs [..., K, N] ([..., N, K]
     with `transpose_rhs`), result [..., M, N]. Dtypes: any number, both equal; 16-bit floats
-    accumulate in float32, integers wrap.
+    accumulate in float32, and `dtype` float32 returns those sums as they are; integers wrap.
     """
 
     name = "mge.matmul"
@@ -269,6 +269,7 @@ class MatmulOp(MgeOp):
         *,
         transpose_lhs: bool = False,
         transpose_rhs: bool = False,
+        dtype: DType | None = None,
     ) -> TensorSpec:
         lhs_role = "(..., K, M), transpose_lhs" if transpose_lhs else "(..., M, K)"
         rhs_role = "(..., N, K), transpose_rhs" if transpose_rhs else "(..., K, N)"
@@ -290,7 +291,21 @@ class MatmulOp(MgeOp):
                 fix="make the two sizes called K equal, or transpose an operand",
             )
         batch = broadcast_shapes("matmul", lhs.shape[:-2], rhs.shape[:-2])
-        return TensorSpec((*batch, m, n), lhs.dtype)
+        return TensorSpec((*batch, m, n), result_dtype("matmul", lhs.dtype, dtype))
+
+
+def result_dtype(name: str, operands: DType, wanted: DType | None) -> DType:
+    """The dtype of a contraction's result: that of its sums, if the operands are narrow floats.
+
+    Raises:
+        DTypeError: if `wanted` is neither the operands' dtype nor that of their sums.
+    """
+    if wanted in (None, operands, accumulator(operands)):
+        return operands if wanted is None else wanted
+    raise DTypeError(
+        f"{name}: the result cannot be {wanted} where the operands are {operands}",
+        fix=f"leave out dtype, or make it {accumulator(operands)}",
+    )
 
 
 def check_same_dtype(
@@ -337,7 +352,9 @@ def _matmul_maps(
 
 
 @reference(MatmulOp)
-def _matmul_reference(lhs: Any, rhs: Any, *, transpose_lhs: bool, transpose_rhs: bool) -> Any:
+def _matmul_reference(
+    lhs: Any, rhs: Any, *, transpose_lhs: bool, transpose_rhs: bool, dtype: DType | None
+) -> Any:
     lhs = np.swapaxes(lhs, -1, -2) if transpose_lhs else lhs
     rhs = np.swapaxes(rhs, -1, -2) if transpose_rhs else rhs
     return np.matmul(lhs, rhs)
@@ -346,6 +363,7 @@ def _matmul_reference(lhs: Any, rhs: Any, *, transpose_lhs: bool, transpose_rhs:
 @gradient(MatmulOp)
 def _matmul_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, Any]:
     (lhs, rhs), attrs = call.inputs, call.attrs
+    d_out = b.cast(d_out, call.specs[0].dtype)
     flip_lhs, flip_rhs = attrs["transpose_lhs"], attrs["transpose_rhs"]
     d_lhs = d_rhs = None
     if call.needs[0]:

@@ -22,6 +22,7 @@ from mgec.dialects.mge.contraction import (
     check_same_dtype,
     contraction,
     lower_contraction,
+    result_dtype,
 )
 from mgec.dialects.mge.op import MgeOp, mge_op
 from mgec.dialects.mge.rules import gradient, lowering, reference
@@ -34,7 +35,7 @@ from mgec.dialects.mge.spatial import (
     layout_of,
     output_sizes,
 )
-from mgec.dialects.mge.spec import DYNAMIC, TensorSpec
+from mgec.dialects.mge.spec import DYNAMIC, DType, TensorSpec
 from mgec.errors import ArgumentError, ShapeError
 
 _ATTRS = ("stride", "padding", "dilation", "groups", "channels_last")
@@ -94,7 +95,7 @@ class ConvOp(MgeOp):
     `stride` and `dilation` have one entry per spatial axis; `padding`, with zeros, is (low,
     high) of each; empty ones are 1 and 0 everywhere. Channels fall into `groups` that do not
     mix; groups = C is a depthwise convolution. Dtypes: any number, both equal; 16-bit floats
-    accumulate in float32, integers wrap.
+    accumulate in float32, and `dtype` float32 returns those sums as they are; integers wrap.
     """
 
     name = "mge.conv"
@@ -109,6 +110,7 @@ class ConvOp(MgeOp):
         dilation: tuple[int, ...] = (),
         groups: int = 1,
         channels_last: bool = False,
+        dtype: DType | None = None,
     ) -> TensorSpec:
         layout = layout_of("conv", "", "inp", inp, channels_last)
         name, role = layout.title("conv"), _weight_role(layout)
@@ -134,7 +136,8 @@ class ConvOp(MgeOp):
         _check_divisible(name, "output", o, groups, values)
         sizes = layout.spatial(inp.shape)
         windows = output_sizes(name, layout, sizes, kernel, geometry, values)
-        return TensorSpec(layout.join(inp.shape[0], o, windows), inp.dtype)
+        made = result_dtype(name, inp.dtype, dtype)
+        return TensorSpec(layout.join(inp.shape[0], o, windows), made)
 
 
 @mge_op
@@ -481,6 +484,7 @@ def _input_size(call: Any, spec: TensorSpec) -> tuple[int, ...]:
 @gradient(ConvOp)
 def _conv_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any, Any]:
     (inp, weight), (inp_spec, weight_spec) = call.inputs, call.specs
+    d_out = b.cast(d_out, inp_spec.dtype)
     d_inp = d_weight = None
     if call.needs[0]:
         size = _input_size(call, inp_spec)

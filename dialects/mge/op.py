@@ -419,9 +419,11 @@ def dense_value(attribute: builtin.DenseIntOrFPElementsAttr[Any]) -> np.ndarray[
 
 def _normalize(value: Any, type_name: str) -> Plain:
     """Accepts what users pass for an attribute of the annotated type: lists, NumPy scalars."""
+    if value is None:
+        return None
     if "DType" in type_name:
         return cast("DType", np.dtype(value))
-    if value is None or isinstance(value, (np.ndarray, str)):
+    if isinstance(value, (np.ndarray, str)):
         return cast("Plain", value)
     if "tuple" in type_name:
         return tuple(int(v) for v in value)

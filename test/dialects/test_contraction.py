@@ -76,6 +76,18 @@ def test_narrow_floats_accumulate_in_float32(dtype: Any) -> None:
     assert_close(out, np.array([[4096]], dtype), ulps=0)
 
 
+@pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=lambda d: d.name)
+def test_sums_of_narrow_floats_as_they_are(dtype: Any) -> None:
+    arrays = [data((3, 40), dtype), data((40, 5), dtype, 1)]
+    check_value("matmul", arrays, {"dtype": FLOAT32}, reduction=40)
+    (out,) = compiled("matmul", arrays, {"dtype": FLOAT32})
+    assert out.dtype == FLOAT32 and not np.array_equal(out, out.astype(dtype))
+    text = check_round_trip(
+        "matmul", [TensorSpec((2, 3), dtype), TensorSpec((3, 4), dtype)], {"dtype": FLOAT32}
+    )
+    assert "{dtype = f32}" in text
+
+
 def test_nan_and_infinity_follow_ieee() -> None:
     lhs = np.array([[np.inf, 1], [np.nan, 0], [1e38, 1e38]], np.float32)
     rhs = np.array([[0, 1, 10], [1, 1, 10]], np.float32)
@@ -107,6 +119,10 @@ ERRORS: list[tuple[Any, Any, dict[str, Any], type[Exception], str]] = [
     (
         TensorSpec((2, 3), FLOAT32), TensorSpec((3, 4), FLOAT64), {}, DTypeError,
         "matmul: lhs is float32 but rhs is float64",
+    ),
+    (
+        TensorSpec((2, 3), FLOAT32), TensorSpec((3, 4), FLOAT32), {"dtype": FLOAT16}, DTypeError,
+        "matmul: the result cannot be float16 where the operands are float32",
     ),
     (
         TensorSpec((2, 3), BOOL), TensorSpec((3, 4), BOOL), {}, DTypeError,

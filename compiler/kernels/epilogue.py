@@ -117,12 +117,15 @@ class Finisher:
         k = self.b.k
         return k.add(*(k.mul(i, strides[n].dim(k)) for n, i in at.items() if strides[n] != ZERO))
 
-    def prefetch(self, rows: Sequence[Mapping[str, Dim]], starts: Sequence[Dim]) -> None:
+    def prefetch(
+        self, rows: Sequence[Mapping[str, Dim]], starts: Sequence[Dim], *, near: bool = True
+    ) -> None:
         """Asks for the lines that a tile will write, and for those of operands as large.
 
         Args:
             rows: indices of the loops over the result, but for the columns.
             starts: the first columns of its vectors.
+            near: into the first-level cache, for what is written at once.
         """
         k = self.b.k
         wanted = [(buffer, self.strides, True) for buffer in self.outputs]
@@ -133,7 +136,7 @@ class Finisher:
             for at in rows:
                 base = self.moved(at, strides)
                 for start in starts:
-                    k.prefetch(buffer, k.add(start, base), write=write, near=True)
+                    k.prefetch(buffer, k.add(start, base), write=write, near=near)
 
     def begin(self) -> Pending:
         """Starts a tile: what it loads once is kept until the next one."""

@@ -276,7 +276,7 @@ class _Stage:
         skipped = 2 * self.tiles.tile * channels  # to the tile after the next
         with k.loop(0, size) as column:
             here = k.add(at, k.mul(column, channels))
-            if self.tiles.ahead:
+            if self.tiles.ahead and self.tiles.by_panels:
                 for i in range(size):
                     k.prefetch(image, k.add(here, skipped + i * step))
             self._lines(
@@ -333,6 +333,10 @@ class _Stage:
         with k.loop(0, self.transforms.points) as point:
             index = k.add(k.mul(panel, self.transforms.points), point)
             u_at = k.mul(index, per_point)
+            if self.tiles.ahead:
+                self._fetch_results(panel, point, low)
+                if not self.tiles.by_panels:
+                    self._fetch_images(panel, point, k.add(low, self.tiles.block))
             self._products(
                 rows,
                 k.add(v_at, k.mul(point, self.v_point)),
@@ -341,6 +345,39 @@ class _Stage:
             )
         with k.loop(0, rows) as row:
             self._output_tile(panel, k.add(low, row), k.add(self.m_base, k.mul(row, self.nr)))
+
+    def _fetch_images(self, panel: Dim, point: Dim, low: Dim) -> None:
+        """Fetches a share of what the tiles from `low` on will read: the next block.
+
+        Its windows lie side by side, so that each of their rows is one piece of memory, of
+        which every point and panel takes a part. (Where the block goes on in the next row of
+        tiles, that part is not fetched.)
+        """
+        k, problem, size = self.k, self.problem, self.transforms.size
+        image, row, column = self._place(low)
+        line, part = k.div(point, size), k.rem(point, size)
+        y = k.add(k.mul(image, problem.height), k.sub(row, problem.top), line)
+        first = k.add(k.mul(y, problem.width), k.sub(column, problem.left))
+        parts = size * self.panel_count
+        for buffer, channels in zip(self.images, problem.channels, strict=True):
+            elements = self.tiles.block * self.tiles.tile * channels
+            lines = -(-elements // (LINE * parts))
+            skipped = k.mul(k.add(k.mul(panel, size), part), lines * LINE)
+            with k.loop(0, lines) as i:
+                k.prefetch(buffer, k.add(k.mul(first, channels), skipped, k.mul(i, LINE)))
+
+    def _fetch_results(self, panel: Dim, point: Dim, low: Dim) -> None:
+        """Fetches a share of the results of this panel, which are written after the products."""
+        k, m = self.k, self.tiles.tile
+        image, top, left = self._place(low)
+        width = self.tiles.block * m
+        pixels = -(-width * m // self.transforms.points)
+        first = k.mul(panel, self.nr)
+        starts = [k.add(first, i) for i in range(0, self.nr, min(LINE, self.nr))]
+        with k.loop(0, pixels) as i:
+            row, column = k.delinearize(k.add(k.mul(point, pixels), i), (m, width))
+            at = {"n": image, "oh": k.add(top, row), "ow": k.add(left, column)}
+            self.finisher.prefetch([at], starts, near=False)
 
     def _products(self, rows: Dim, v_at: Dim, u_at: Dim, m_at: Dim) -> None:
         """M of one point and panel.
@@ -411,9 +448,6 @@ class _Stage:
             values = [b.load(self.scratch, self._patch(row, i)) for i in range(size)]
             results = combine(b, self.transforms.at, values)
             line = {"n": image, "oh": k.add(top, row)}
-            if self.tiles.ahead:
-                following = [{**line, "ow": k.add(left, m + i)} for i in range(m)]
-                self.finisher.prefetch(following, [start])
             self._store_row(results, line, left, start, self._patch(row, 0), mask)
 
     def _store_row(

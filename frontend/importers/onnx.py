@@ -1,8 +1,8 @@
 """ONNX models as graphs of mge ops.
 
-    net = from_onnx("resnet50.onnx")                        # a symbolic batch is 1
-    net = from_onnx("net.onnx", {"x": (8, 3, 224, 224)})    # sizes that the file leaves open
-    y = net(x)
+net = from_onnx("resnet50.onnx")                        # a symbolic batch is 1
+net = from_onnx("net.onnx", {"x": (8, 3, 224, 224)})    # sizes that the file leaves open
+y = net(x)
 """
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ class ImportedModel:
         """
         from mgec.core.tensor import Tensor
 
-        arrays = [
-            t.numpy() if isinstance(t, Tensor) else np.asarray(t) for t in tensors
-        ]
+        arrays = [t.numpy() if isinstance(t, Tensor) else np.asarray(t) for t in tensors]
         outputs = tuple(Tensor(array) for array in self.run(*arrays))
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -137,9 +135,7 @@ def from_onnx(source: Any, inputs: Mapping[str, Any] | None = None) -> ImportedM
     return model
 
 
-def check_onnx(
-    source: Any, inputs: Mapping[str, Any] | None = None
-) -> list[UnsupportedNode]:
+def check_onnx(source: Any, inputs: Mapping[str, Any] | None = None) -> list[UnsupportedNode]:
     """Every node of a model that cannot be imported; see `from_onnx`.
 
     Raises:
@@ -166,9 +162,7 @@ def _unsupported_error(name: str, nodes: list[UnsupportedNode]) -> UnsupportedMo
     return error
 
 
-def _import(
-    source: Any, inputs: Mapping[str, Any]
-) -> tuple[ImportedModel, list[UnsupportedNode]]:
+def _import(source: Any, inputs: Mapping[str, Any]) -> tuple[ImportedModel, list[UnsupportedNode]]:
     with collector_paused():
         try:
             return _build(source, inputs)
@@ -183,16 +177,15 @@ def _import(
             ) from None
 
 
-def _build(
-    source: Any, inputs: Mapping[str, Any]
-) -> tuple[ImportedModel, list[UnsupportedNode]]:
-    proto, name, folder = read_model(source)
+def _build(source: Any, inputs: Mapping[str, Any]) -> tuple[ImportedModel, list[UnsupportedNode]]:
+    file = read_model(source)
+    proto, name = file.proto, file.name
     initialized = {tensor.name for tensor in proto.graph.initializer}
     formal = [value for value in proto.graph.input if value.name not in initialized]
     _check_names(name, proto.graph, formal, inputs)
     sizes = _symbolic_sizes(name, formal, inputs)
     graph = GraphModule.empty([])
-    importer = GraphImporter(proto, graph, name, folder)
+    importer = GraphImporter(file, graph)
     values: dict[str, Value] = {}
     names: list[str] = []
     for value in formal:
@@ -251,9 +244,7 @@ def _check_names(
             )
 
 
-def _symbolic_sizes(
-    name: str, formal: list[Any], inputs: Mapping[str, Any]
-) -> dict[str, int]:
+def _symbolic_sizes(name: str, formal: list[Any], inputs: Mapping[str, Any]) -> dict[str, int]:
     """Sizes of the symbolic dimensions that the given shapes decide."""
     sizes: dict[str, int] = {}
     for value in formal:

@@ -117,9 +117,7 @@ class MgecBackend(Backend):
     """Runs ONNX models with mgec, on the CPU."""
 
     @classmethod
-    def prepare(
-        cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any
-    ) -> MgecBackendRep:
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> MgecBackendRep:
         """Checks a model, and returns what runs it.
 
         Args:

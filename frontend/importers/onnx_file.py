@@ -7,15 +7,18 @@ and paths of external data against the folder of the model.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgec.dialects.mge.spec import TensorSpec
 from mgec.errors import FileError, FileMissingError, ModelError
 from mgec.importers.onnx_value import Array, check_size
-from mgec.dialects.mge.spec import TensorSpec
+from mgec.importers.onnx_wire import Place, split_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -41,14 +44,46 @@ def import_onnx() -> Any:
     return onnx
 
 
-def read_model(source: Any) -> tuple[onnx.ModelProto, str, Path | None]:
+@dataclass(frozen=True)
+class ModelFile:
+    """A model, and where what it refers to lies.
+
+    Attributes:
+        proto: the model; large initializers may have no data in it.
+        name: what to call it.
+        path: its file; None if it is not from one.
+        places: in the file, the data of those initializers, by position.
+    """
+
+    proto: onnx.ModelProto
+    name: str
+    path: Path | None = None
+    places: Mapping[int, Place] = field(default_factory=dict[int, Place])
+
+    @property
+    def folder(self) -> Path | None:
+        """Where external data may lie."""
+        return None if self.path is None else self.path.resolve().parent
+
+    def initializers(self) -> Iterator[tuple[str, Array]]:
+        """Name and value of each initializer of the graph; see `tensor_array`."""
+        folder = self.folder
+        for i, tensor in enumerate(self.proto.graph.initializer):
+            place = self.places.get(i)
+            if place is None or self.path is None:
+                yield tensor.name, tensor_array(tensor, folder)
+                continue
+            spec = _tensor_spec(tensor)
+            if place.nbytes != spec.nbytes:
+                raise _size_error(tensor, spec, place.nbytes)
+            yield tensor.name, _read_part(self.path, place.offset, spec)
+
+
+def read_model(source: Any) -> ModelFile:
     """Reads a model and checks what holds for all of it.
 
     Args:
         source: a path, the bytes of a file, or a ModelProto.
-
-    Returns:
-        The model, what to call it, and the folder that external data may lie in.
 
     Raises:
         FileError, FileMissingError: if the file cannot be read.
@@ -58,14 +93,13 @@ def read_model(source: Any) -> tuple[onnx.ModelProto, str, Path | None]:
     if isinstance(source, onnx.ModelProto):
         name = source.graph.name or "model"
         _check_versions(source, name)
-        return source, name, None
-    folder = None
-    name = "model"
-    data = source
+        return ModelFile(source, name)
+    name, path, data = "model", None, source
+    places: dict[int, Place] = {}
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        name, folder = path.name, path.resolve().parent
-        data = _read_bytes(path)
+        name = path.name
+        data, places = _read_file(path)
     elif not isinstance(source, bytes):
         raise ModelError(
             f"from_onnx takes a path, bytes or a ModelProto, not {type(source).__name__}",
@@ -81,20 +115,18 @@ def read_model(source: Any) -> tuple[onnx.ModelProto, str, Path | None]:
             fix="the file may be truncated or damaged: export it again",
         ) from error
     _check_versions(model, name)
-    return model, name, folder
+    return ModelFile(model, name, path, places)
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_file(path: Path) -> tuple[bytes, dict[int, Place]]:
     if path.is_dir():
         raise FileError(f"{path} is a folder", fix="pass the .onnx file in it")
     try:
-        return path.read_bytes()
+        return split_weights(path)
     except FileNotFoundError as error:
         raise FileMissingError(f"there is no file {path}", fix="check the path") from error
-    except OSError as error:
-        raise FileError(
-            f"cannot read {path}: {error.strerror or error}", fix="check the path"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot read {path}: {error}", fix="check the path") from error
 
 
 def _check_versions(model: onnx.ModelProto, name: str) -> None:
@@ -167,22 +199,15 @@ def tensor_array(tensor: onnx.TensorProto, folder: Path | None) -> Array:
     onnx = import_onnx()
     if tensor.HasField("segment"):
         raise ModelError(f"tensor {tensor.name!r} is in segments", fix="export it in one piece")
-    dtype = dtype_of(tensor.data_type)
-    shape = tuple(tensor.dims)
-    if any(size < 0 for size in shape):
-        raise ModelError(
-            f"tensor {tensor.name!r} has shape {shape}, with a negative size",
-            fix="the file may be damaged: export it again",
-        )
-    spec = TensorSpec(shape, dtype)
-    check_size(spec)
+    spec = _tensor_spec(tensor)
+    shape, dtype = spec
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return _external(tensor, spec, folder)
     plain = dtype.isbuiltin == 1 or dtype.name == "bfloat16"
     if tensor.HasField("raw_data") and plain:
         data = tensor.raw_data
         if len(data) != spec.nbytes:
-            raise _damaged(tensor, f"{spec} needs {spec.nbytes} bytes but there are {len(data)}")
+            raise _size_error(tensor, spec, len(data))
         return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
     if not tensor.HasField("raw_data"):
         stored = max(
@@ -196,6 +221,41 @@ def tensor_array(tensor: onnx.TensorProto, folder: Path | None) -> Array:
         return np.asarray(onnx.numpy_helper.to_array(tensor))
     except Exception as error:
         raise _damaged(tensor, " ".join(str(error).split())) from error
+
+
+def _tensor_spec(tensor: onnx.TensorProto) -> TensorSpec:
+    """Shape and dtype, checked."""
+    shape = tuple(tensor.dims)
+    if any(size < 0 for size in shape):
+        raise ModelError(
+            f"tensor {tensor.name!r} has shape {shape}, with a negative size",
+            fix="the file may be damaged: export it again",
+        )
+    spec = TensorSpec(shape, dtype_of(tensor.data_type))
+    check_size(spec)
+    return spec
+
+
+def _size_error(tensor: onnx.TensorProto, spec: TensorSpec, nbytes: int) -> ModelError:
+    return _damaged(tensor, f"{spec} needs {spec.nbytes} bytes but there are {nbytes}")
+
+
+def _read_part(path: Path, offset: int, spec: TensorSpec) -> Array:
+    """Reads a tensor's bytes out of a file.
+
+    They are read, not mapped: a file that is written again while the model is in use must
+    not end the process.
+    """
+    try:
+        array = np.fromfile(path, np.uint8, spec.nbytes, offset=offset)
+    except OSError as error:
+        raise FileError(
+            f"cannot read {path}: {error.strerror or error}", fix="check the file"
+        ) from error
+    if array.size != spec.nbytes:
+        raise FileError(f"cannot read {path}: it became shorter", fix="export it again")
+    little = array.view(spec.dtype.newbyteorder("<"))
+    return little.astype(spec.dtype, copy=False).reshape(spec.shape)
 
 
 def _damaged(tensor: onnx.TensorProto, what: str) -> ModelError:
@@ -227,17 +287,12 @@ def _external(tensor: onnx.TensorProto, spec: TensorSpec, folder: Path | None) -
                 f"{spec} needs {spec.nbytes} bytes, but {length} from {offset} are named "
                 f"in {location}, which has {size}",
             )
-        if spec.nbytes == 0:
-            return np.zeros(spec.shape, spec.dtype)
-        bytes_ = np.memmap(path, np.uint8, "r", offset, (length,))
     except OSError as error:
         raise FileError(
             f"cannot read {path}: {error.strerror or error}",
             fix="put the file of the weights beside the model",
         ) from error
-    return np.asarray(bytes_).view(spec.dtype.newbyteorder("<")).astype(
-        spec.dtype, copy=False
-    ).reshape(spec.shape)  # fmt: skip
+    return _read_part(path, offset, spec)
 
 
 def external_path(location: str, folder: Path | None, name: str) -> Path:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgec.compiler.graph_module import GraphModule
 from mgec.dialects.mge.spec import DTYPES, TensorSpec
 from mgec.errors import MgecError, ModelError
 from mgec.importers import onnx_ops as _  # noqa: F401 - registers the handlers
-from mgec.importers.onnx_file import import_onnx, opsets, tensor_array
+from mgec.importers.onnx_file import ModelFile, import_onnx, opsets, tensor_array
 from mgec.importers.onnx_node import (
     Input,
     NeedsValue,
@@ -26,7 +25,7 @@ from mgec.importers.onnx_node import (
     schema_of,
     spec_text,
 )
-from mgec.importers.onnx_value import FoldingBuilder, Sequence_, Value
+from mgec.importers.onnx_value import FoldingBuilder, LimitError, Sequence_, Value
 
 if TYPE_CHECKING:
     import onnx
@@ -35,6 +34,7 @@ MAX_NODES = 200_000
 """So many nodes are imported at most, those of functions and of unrolled loops counted."""
 MAX_DEPTH = 32
 """So deep may subgraphs and functions be nested."""
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class UnsupportedNode:
     needs: tuple[str, ...] = ()
 
 
-class _Reported(Exception):  # noqa: N818 - not an error: control flow
+class _Reported(Exception):
     """Nodes inside a subgraph are noted already: the outer node's outputs are unknown."""
 
 
@@ -104,21 +104,19 @@ class GraphImporter:
     """Imports the nodes of one model into a graph.
 
     Attributes:
-        model: the file.
+        file: the model.
         graph: what is built.
-        name: the model's, for messages.
-        folder: where external data may lie.
         unsupported: what could not be imported, in the order of the file.
     """
 
-    model: onnx.ModelProto
+    file: ModelFile
     graph: GraphModule
-    name: str
-    folder: Path | None
     unsupported: list[UnsupportedNode] = field(default_factory=list[UnsupportedNode])
 
     def __post_init__(self) -> None:
-        self.b = FoldingBuilder(self.graph, self.name)
+        self.model = self.file.proto
+        self.folder = self.file.folder
+        self.b = FoldingBuilder(self.graph, self.file.name)
         self._functions = {(f.domain, f.name): f for f in self.model.functions}
         self._nodes = 0
         self._depth = 0
@@ -139,7 +137,9 @@ class GraphImporter:
         """
         scope = _Scope(dict(inputs), None, None, opsets(self.model), collect=True)
         graph = self.model.graph
-        self._add_initializers(graph, scope)
+        for name, array in self.file.initializers():
+            scope.names[name] = Value(array, name=name)
+        self._check_sparse(graph)
         self._walk(graph.node, scope)
         return [(o.name, self._output(scope, o.name)) for o in graph.output]
 
@@ -147,13 +147,10 @@ class GraphImporter:
         value = scope.find(name)
         return None if value is UNKNOWN else value
 
-    def _add_initializers(self, graph: onnx.GraphProto, scope: _Scope) -> None:
-        for tensor in graph.initializer:
-            array = tensor_array(tensor, self.folder)
-            scope.names[tensor.name] = Value(array, name=tensor.name)
+    def _check_sparse(self, graph: onnx.GraphProto) -> None:
         if graph.sparse_initializer:
             raise ModelError(
-                f"{self.name}: sparse initializers are not supported", fix="store them densely"
+                f"{self.file.name}: sparse initializers are not supported", fix="store them densely"
             )
 
     # -- nodes ----------------------------------------------------------------------------
@@ -172,7 +169,7 @@ class GraphImporter:
                     self._number = i + 1
                 self._nodes += 1
                 if self._nodes > MAX_NODES:
-                    raise ModelError(
+                    raise LimitError(
                         f"the model has more than {MAX_NODES} nodes, loops unrolled",
                         fix="split the model, or give loops fewer iterations",
                     )
@@ -335,7 +332,9 @@ class GraphImporter:
             )
         names = {formal.name: value for formal, value in zip(graph.input, inputs, strict=True)}
         scope = _Scope(names, outer, outer.attributes, outer.opsets, outer.collect)
-        self._add_initializers(graph, scope)
+        for tensor in graph.initializer:
+            scope.names[tensor.name] = Value(tensor_array(tensor, self.folder), name=tensor.name)
+        self._check_sparse(graph)
         before = len(self.unsupported)
         self._walk(graph.node, scope)
         results = [scope.find(output.name) for output in graph.output]
@@ -352,7 +351,9 @@ class GraphImporter:
         if isinstance(error, MgecError):
             reason = error.headline
         else:
-            reason = f"it is malformed: {' '.join(str(error).split())[:200] or type(error).__name__}"
+            reason = (
+                f"it is malformed: {' '.join(str(error).split())[:200] or type(error).__name__}"
+            )
         texts = tuple("?" if v is UNKNOWN else spec_text(v) for v in inputs)
         needs: tuple[str, ...] = ()
         if isinstance(error, NeedsValue) and self._depth == 1:
@@ -399,9 +400,7 @@ class GraphImporter:
         if scope.parent is not None or not scope.collect or self._depth != 1:
             return [UNKNOWN for _ in proto.output]
         types = self._inferred_types()
-        return [
-            self.b.argument(types[name]) if name in types else UNKNOWN for name in proto.output
-        ]
+        return [self.b.argument(types[name]) if name in types else UNKNOWN for name in proto.output]
 
     def _inferred_types(self) -> dict[str, TensorSpec]:
         """What shape inference knows of the values of the model; only used after a failure."""
@@ -419,7 +418,9 @@ class GraphImporter:
             inferred = skeleton
         for value in inferred.graph.value_info:
             kind = value.type.tensor_type
-            if not kind.HasField("shape") or not all(d.HasField("dim_value") for d in kind.shape.dim):
+            if not kind.HasField("shape") or not all(
+                d.HasField("dim_value") for d in kind.shape.dim
+            ):
                 continue
             try:
                 dtype = dtype_of(kind.elem_type)
@@ -433,9 +434,7 @@ class GraphImporter:
 
 def _is_limit(error: Exception) -> bool:
     """Whether the import must stop: a limit is reached, or memory is out."""
-    return isinstance(error, MemoryError | RecursionError) or (
-        isinstance(error, ModelError) and "more than" in error.headline
-    )
+    return isinstance(error, MemoryError | RecursionError | LimitError)
 
 
 def _as_tuple(results: Any) -> Sequence[Any]:

@@ -9,8 +9,8 @@ A handler is a function `(b, node) -> value or values`, registered in a table by
         return b.select(keep, x, b.scalar(0, x))
 
 A handler that serves only some uses of its op returns NotImplemented for the others: they become
-the function that the schema defines the op by. Attributes, their types, their defaults and the number of inputs are those of the op's schema in
-the model's opset, and are checked before the handler is called.
+the function that the schema defines the op by. Attributes, their types, their defaults and the
+number of inputs are those of the schema in the model's opset, and are checked before.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ Array = np.ndarray[Any, Any]
 
 FOLD_ELEMENTS = 1 << 18
 """Ops on constants with at most so many elements are evaluated during the import."""
+FOLD_TOTAL = 1 << 28
+"""After so many elements nothing more is evaluated: a hostile file would keep us busy."""
 MAX_TENSOR_BYTES = 1 << 36
 """No tensor of a model may be larger: a size beyond it is a damaged or hostile file."""
 MAX_OPS = 1_000_000
@@ -38,6 +40,10 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]|[\"\\]")
 def printable(name: str) -> str:
     """A name that can stand in IR text: other characters become underscores."""
     return _UNPRINTABLE.sub("_", name)
+
+
+class LimitError(ModelError):
+    """A limit on the whole model is reached: the import ends."""
 
 
 class Value:
@@ -102,6 +108,7 @@ class FoldingBuilder(OpBuilder):
         self._block = graph.main.body.block
         self._file = StringAttr(printable(file))
         self._location: Attribute | None = None
+        self._folded = 0
         self.num_ops = 0
 
     def at(self, what: str, number: int) -> None:
@@ -128,13 +135,15 @@ class FoldingBuilder(OpBuilder):
         results = op.infer_specs(specs, full)
         for spec in results:
             check_size(spec)
-        small = all(s is None or s.size <= FOLD_ELEMENTS for s in (*specs, *results))
+        elements = [s.size for s in (*specs, *results) if s is not None]
+        small = max(elements, default=0) <= FOLD_ELEMENTS and self._folded <= FOLD_TOTAL
         if small and all(v is None or v.array is not None for v in operands):
+            self._folded += sum(elements)
             arrays = [None if v is None else v.array for v in operands]
             return tuple(Value(array) for array in evaluate(op, arrays, full))
         self.num_ops += 1
         if self.num_ops > MAX_OPS:
-            raise ModelError(
+            raise LimitError(
                 f"the model becomes more than {MAX_OPS} ops",
                 fix="a loop may have too many iterations to unroll",
             )

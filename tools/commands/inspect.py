@@ -154,7 +154,9 @@ def _print(facts: dict[str, Any]) -> None:
     show("memory plan", memory)
 
 
-_LOCATION = re.compile(r'loc\((?:"(?P<name>[^"]*)"\((?:loc\()?)?"(?P<file>[^"]*)":(?P<line>\d+):\d+\)*')
+_LOCATION = re.compile(
+    r'loc\((?:"(?P<name>[^"]*)"\((?:loc\()?)?"(?P<file>[^"]*)":(?P<line>\d+):\d+\)*'
+)
 
 
 def _line(text: str) -> str:

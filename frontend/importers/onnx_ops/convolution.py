@@ -152,8 +152,7 @@ def conv_transpose(b: Any, node: Node) -> Value:
         "groups": int(node.attr("group", 1)),
     }
     size = tuple(
-        n + more - low - high
-        for n, more, (low, high) in zip(whole, extra, padding, strict=True)
+        n + more - low - high for n, more, (low, high) in zip(whole, extra, padding, strict=True)
     )
     if min(size) < 1:
         raise ModelError(f"the result would have spatial sizes {size}", fix=_DAMAGED)
@@ -198,9 +197,7 @@ def _transposed_padding(
     return tuple(result)
 
 
-def _fitted(
-    b: Any, out: Value, padding: Sequence[tuple[int, int]], extra: Sequence[int]
-) -> Value:
+def _fitted(b: Any, out: Value, padding: Sequence[tuple[int, int]], extra: Sequence[int]) -> Value:
     """Cuts off padding and adds zeros at the end (output_padding)."""
     low, high = [0, 0], [0, 0]
     for axis, ((before, after), more) in enumerate(zip(padding, extra, strict=True), 2):

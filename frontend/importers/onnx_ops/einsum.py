@@ -83,7 +83,9 @@ def _pair(
             sizes[label] = size if known == 1 else known
     shared = [label for label in left if label in right]
     lhs, rhs = (
-        b.broadcast(v, tuple(sizes[k] if k in shared else n for k, n in zip(t, v.shape, strict=True)))
+        b.broadcast(
+            v, tuple(sizes[k] if k in shared else n for k, n in zip(t, v.shape, strict=True))
+        )
         for v, t in ((lhs, left), (rhs, right))
     )
     batch = [label for label in shared if label in keep]

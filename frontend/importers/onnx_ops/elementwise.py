@@ -13,7 +13,6 @@ from mgec.dialects.mge.spec import (
     DTYPES,
     FLOAT32,
     FLOAT64,
-    FLOATS,
     DType,
     is_float,
     is_integer,
@@ -183,9 +182,9 @@ def clip(b: Any, node: Node) -> Value:
     else:
         low, high = node.optional(1), node.optional(2)
     for bound in (low, high):
-        if bound is not None and bound.array is not None and bound.array.size == 1:
-            if is_float(bound.dtype) and np.isnan(bound.array.astype(np.float64)).any():
-                raise Unsupported("a bound that is NaN")
+        known = None if bound is None or not is_float(bound.dtype) else bound.array
+        if known is not None and np.isnan(known.astype(np.float64)).any():
+            raise Unsupported("a bound that is NaN")
     if low is not None:
         x = b.maximum(x, _scalar(b, low))
     return x if high is None else b.minimum(x, _scalar(b, high))
@@ -238,8 +237,6 @@ def cast(b: Any, x: Value, dtype: DType) -> Value:
         if x.array is None or x.dtype == np.dtype(object):
             raise Unsupported(f"dtype {x.dtype.name}")
         x = Value(x.array.astype(FLOAT32))
-    if x.dtype in FLOATS and is_integer(dtype) and dtype.kind == "u" and dtype.itemsize == 8:
-        x = b.cast(x, FLOAT64)
     return b.cast(x, dtype)
 
 

@@ -72,9 +72,7 @@ def _pixels(
     assert index is not None
     points = index.shape[1]
     row = (n, 1, points)
-    pixels = b.gather(
-        image, b.broadcast(b.reshape(index, row), (n, channels, points)), axis=2
-    )
+    pixels = b.gather(image, b.broadcast(b.reshape(index, row), (n, channels, points)), axis=2)
     if weight is not None:
         pixels = b.mul(pixels, b.cast(b.reshape(weight, row), image.dtype))
     if inside is not None:
@@ -86,9 +84,7 @@ def _borders(size: int, align: bool) -> tuple[float, float]:
     return (0.0, size - 1.0) if align else (-0.5, size - 0.5)
 
 
-def _coordinate(
-    b: Any, place: Value, size: int, mode: str, padding: str, align: bool
-) -> Value:
+def _coordinate(b: Any, place: Value, size: int, mode: str, padding: str, align: bool) -> Value:
     """From [-1, 1] to pixels, moved into the image as the padding says."""
 
     def number(value: float) -> Value:
@@ -160,9 +156,7 @@ def _weight(b: Any, distance: Value, mode: str, step: int) -> Value:
     return total
 
 
-def _place(
-    b: Any, x: Value, size: int, padding: str, align: bool
-) -> tuple[Value, Value | None]:
+def _place(b: Any, x: Value, size: int, padding: str, align: bool) -> tuple[Value, Value | None]:
     """A whole coordinate as an index, and whether it is one if outside means zero."""
     last = b.scalar(size - 1, x)
     zero = b.scalar(0, x)

@@ -91,9 +91,7 @@ def gather_nd(b: Any, node: Node) -> Value:
 _COMBINE = {"mul": "mul", "max": "maximum", "min": "minimum"}
 
 
-def _scatter(
-    b: Any, x: Value, index: Value, updates: Value, axis: int, reduction: str
-) -> Value:
+def _scatter(b: Any, x: Value, index: Value, updates: Value, axis: int, reduction: str) -> Value:
     """Scatters along one axis; what combines otherwise than by addition goes step by step."""
     if reduction == "none":
         return b.scatter(x, index, updates, axis=axis)

@@ -32,7 +32,9 @@ def batch_norm(b: Any, node: Node) -> tuple[Value, ...]:
     if not training:
         # Parameters may be of a narrower float than the statistics: the widest that mge takes.
         wide = accumulator(x.dtype)
-        params = (p if p.dtype == x.dtype else b.cast(p, wide) for p in (scale, bias, mean, variance))
+        params = (
+            p if p.dtype == x.dtype else b.cast(p, wide) for p in (scale, bias, mean, variance)
+        )
         if x.rank < 2:
             raise Unsupported(f"an input of rank {x.rank}")
         return (b.batch_norm_inference(x, *params, eps=eps),)

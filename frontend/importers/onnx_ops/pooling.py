@@ -199,8 +199,10 @@ def max_unpool(b: Any, node: Node) -> Value:
     )
     indexed = (*x.shape[:2], *sizes)
     shape = node.known_ints(2, "output_shape") if node.has_input(2) else indexed
-    if len(shape) != x.rank or min(shape) < 1 or any(
-        a < c for a, c in zip(shape, indexed, strict=True)
+    if (
+        len(shape) != x.rank
+        or min(shape) < 1
+        or any(a < c for a, c in zip(shape, indexed, strict=True))
     ):
         raise ModelError(f"output_shape {shape} for {indexed}", fix=_DAMAGED)
     # Indices count in the smaller shape that the attributes describe.

@@ -7,8 +7,17 @@ from typing import Any
 import numpy as np
 
 from mgec.dialects.mge.spec import (
-    DTYPES, FLOAT32, INT8, INT16, INT32, UINT8, UINT16, DType, is_float, is_integer,
-)  # fmt: skip
+    DTYPES,
+    FLOAT32,
+    INT8,
+    INT16,
+    INT32,
+    UINT8,
+    UINT16,
+    DType,
+    is_float,
+    is_integer,
+)
 from mgec.errors import ModelError
 from mgec.importers.onnx_file import dtype_of
 from mgec.importers.onnx_node import Node, Unsupported, cut, onnx_op

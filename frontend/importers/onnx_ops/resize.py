@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mgec.dialects.mge.spec import is_float
 from mgec.errors import ModelError
 from mgec.importers.onnx_node import Node, Unsupported, moved, onnx_op
 from mgec.importers.onnx_value import Array, Value
@@ -46,9 +47,7 @@ def _rules(node: Node) -> _Rules:
     return rules
 
 
-def _original(
-    rules: _Rules, size: int, out: int, scale: float, roi: tuple[float, float]
-) -> Array:
+def _original(rules: _Rules, size: int, out: int, scale: float, roi: tuple[float, float]) -> Array:
     """The coordinate in the input of each element of the result."""
     x = np.arange(out, dtype=np.float64)
     start, end = roi
@@ -164,9 +163,8 @@ def _resized(
     outside: float,
 ) -> Value:
     """Resizes every axis whose size or scale changes."""
-    if rules.mode != "nearest":
-        if x.dtype.kind not in "fV" or x.dtype.name.startswith(("int", "uint")):
-            raise Unsupported(f"mode {rules.mode!r} of {x.dtype.name}")
+    if rules.mode != "nearest" and not is_float(x.dtype):
+        raise Unsupported(f"mode {rules.mode!r} of {x.dtype.name}")
     crops = rules.coordinates == "tf_crop_and_resize"
     masks: list[tuple[int, Array]] = []
     for axis, (out, scale) in enumerate(zip(sizes, scales, strict=True)):
@@ -177,9 +175,7 @@ def _resized(
             raise ModelError(f"axis {axis} of {x.spec} to size {out}", fix=_DAMAGED)
         original = _original(rules, size, out, scale, roi[axis])
         index, weights = _taps(rules, original, size, scale)
-        if index.shape[1] == 1 and np.array_equal(index[:, 0], np.arange(size)):
-            pass
-        else:
+        if index.shape[1] != 1 or not np.array_equal(index[:, 0], np.arange(size)):
             x = _resize_axis(b, x, axis, index, weights)
         if crops:
             wrong = (original < 0) | (original > size - 1)
@@ -264,5 +260,3 @@ def _scales_of(
             ratio = min(ratios) if policy == "not_larger" else max(ratios)
             size = floor(ratio * x.shape[axis] + 0.5)
         sizes[axis], scales[axis] = size, ratio
-
-

@@ -17,7 +17,8 @@ from mgec.dialects.mge.constant import ConstantOp
 from mgec.dialects.mge.contraction import ContractionMaps, contraction, contraction_maps
 from mgec.dialects.mge.lane import Lane
 from mgec.dialects.mge.op import MgeOp
-from mgec.dialects.mge.spec import FLOAT32, FLOAT64, DType, from_type
+from mgec.dialects.mge.reduce import accumulator
+from mgec.dialects.mge.spec import DType, from_type, is_float
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Contracted:
         lhs: shape of the first operand.
         rhs: shape of the second.
         out: shape of the result.
-        dtype: of operands and sums.
+        dtype: of both operands.
         channels: sizes along the last axis of the inputs that the first operand is a
             concatenation of; None if it is one input.
         epilogue: what follows.
@@ -65,8 +66,9 @@ class Contracted:
             raise NotApplicable("an operand is computed in the region")
         total = root.results[0]
         out_spec = from_type(total.type)
-        if out_spec.dtype not in (FLOAT32, FLOAT64):
-            raise NotApplicable(f"sums of {out_spec.dtype.name}")
+        operands = from_type(rhs.type).dtype
+        if not is_float(operands):
+            raise NotApplicable(f"sums of {operands.name}")
         if region.is_static:
             out: tuple[Size, ...] = out_spec.shape
         else:
@@ -84,7 +86,8 @@ class Contracted:
             raise NotApplicable("an output is not of the result's shape")
 
         def body(b: VectorLanes, acc: Lane, lanes: Sequence[Lane]) -> list[Lane]:
-            known: dict[SSAValue, Lane] = {total: acc, **dict(zip(extras, lanes, strict=True))}
+            known: dict[SSAValue, Lane] = dict(zip(extras, lanes, strict=True))
+            known[total] = b.convert(acc, accumulator(operands), out_spec.dtype)
             return region.evaluate(b, known, region.yielded)
 
         dtypes = tuple(s.dtype for s in region.outputs)
@@ -95,7 +98,7 @@ class Contracted:
             lhs=lhs_dims,
             rhs=rhs_dims,
             out=out,
-            dtype=out_spec.dtype,
+            dtype=operands,
             channels=None if joined is None else tuple(from_type(p.type).shape[-1] for p in parts),
             epilogue=Epilogue(tuple(_extra(value, out) for value in extras), dtypes, body),
             inputs=tuple(arguments.index(v) for v in (*parts, rhs, *extras)),

@@ -22,9 +22,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, Size, Value, VectorLanes
 from mgec.compiler.kernels.epilogue import Epilogue, Finisher, extra_strides, out_strides
+from mgec.compiler.kernels.multiply import Multiply, in_groups
 from mgec.compiler.kernels.operand import (
     ONE,
     ZERO,
@@ -42,8 +44,8 @@ from mgec.compiler.kernels.packing import Packing
 from mgec.compiler.kernels.source import KernelSource, Units
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.contraction import AxisMap, ContractionMaps, Loop
-from mgec.dialects.mge.lane import Lane
-from mgec.dialects.mge.spec import FLOAT32, FLOAT64, DType
+from mgec.dialects.mge.lane import Lane, lane_type
+from mgec.dialects.mge.spec import FLOAT32, DType, is_float
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,8 @@ def contraction_kernel(
         lhs: shape of the first operand.
         rhs: shape of the second operand.
         out: shape of the result.
-        dtype: float32 or float64, of operands and sums.
+        dtype: a float, of both operands; 16-bit floats are summed in float32, which is what
+            the epilogue is given.
         num_dims: how many entries the dims table has.
         epilogue: what happens to a sum before it is stored.
         packable: which operands ("lhs", "rhs") are constants that the compiler can pack; the
@@ -278,20 +281,31 @@ class _Contraction:
         packable: Collection[str],
         tiles: ContractionTiles | None,
     ) -> None:
-        if dtype not in (FLOAT32, FLOAT64):
+        if not is_float(dtype):
             raise NotApplicable(f"sums of {dtype.name}")
         if any(axis.is_masked for axis in maps.out):
             raise NotApplicable("a masked result")
-        self.maps, self.dtype, self.epilogue = maps, dtype, epilogue
-        self.ty = "f32" if dtype == FLOAT32 else "f64"
+        self.whole_maps = maps
+        self.multiply = Multiply(dtype)
+        group = Multiply.group_for(dtype, target)
+        grouped = None
+        if group != 1 and "rhs" in packable:
+            grouped = in_groups(maps, cast("Sequence[int]", lhs), group)
+        if grouped is not None:
+            (maps, lhs), self.multiply = grouped, Multiply(dtype, group)
+        self.maps, self.sums, self.epilogue = maps, self.multiply.sums, epilogue
+        self.ty = lane_type(self.sums)
         self.k = k = KernelEmitter(name, target, num_dims)
-        self.b = VectorLanes(k, target.lanes(dtype.itemsize))
+        self.b = VectorLanes(k, target.lanes(self.sums.itemsize))
         extents = {loop.name: Product.of(loop.extent) for loop in maps.loops}
         self.out_strides = out_strides(maps, out)
         beside = [extra_strides(maps, out, extra) for extra in epilogue.extras]
         plan = self.plan = _plan(maps, self.out_strides, beside)
 
-        buffers = {"lhs": k.buffer(dtype), "rhs": k.buffer(dtype)}
+        if self.multiply.group != 1 and plan.a != "lhs":
+            raise NotApplicable("groups along the rows of the result")
+        element = self.multiply.element
+        buffers = {"lhs": k.buffer(element), "rhs": k.buffer(element)}
         shapes = {"lhs": lhs, "rhs": rhs}
         axes = {"lhs": maps.lhs, "rhs": maps.rhs}
         b_side = "rhs" if plan.a == "lhs" else "lhs"
@@ -300,8 +314,8 @@ class _Contraction:
         b_packed = self.b_packed = b_side in packable
         self.a = operand(buffers[plan.a], shapes[plan.a], axes[plan.a], extents)
         self.bop = operand(buffers[b_side], shapes[b_side], axes[b_side], extents)
-        self.output_dtypes = epilogue.outputs or (dtype,)
-        self.finisher = Finisher(self.b, epilogue, maps, out, plan.n, dtype)
+        self.output_dtypes = epilogue.outputs or (self.sums,)
+        self.finisher = Finisher(self.b, epilogue, maps, out, plan.n, self.sums)
 
         def size(loops: Sequence[Loop]) -> Product:
             return product([extents[loop.name] for loop in loops])
@@ -322,7 +336,7 @@ class _Contraction:
         rows = self.m_size
         if b_packed and not self.a_packed:
             sizes = (rows.known, self.n_size.known, self.k_size.known, batch.known)
-            self.tiles = base.fit_packed(*sizes, self.b.width, dtype.itemsize, target)
+            self.tiles = base.fit_packed(*sizes, self.b.width, self.multiply.element_bytes, target)
         else:
             self.tiles = base.fit(rows, self.n_size, batch, self.b.width, self.a_packed)
         plain = (
@@ -333,7 +347,7 @@ class _Contraction:
         self.few: int | None = None
         """Up to how many rows, counted at run time, B is read in place."""
         self.dots = (
-            plain and not self.a_packed
+            plain and not self.a_packed and dtype == self.sums
             and unit_stride(b_depth[0], self.bop.masked)
             and unit_stride(a_depth[0], self.a.masked)
             and (not rows.is_static or rows.known <= self.tiles.dot_rows)
@@ -356,21 +370,21 @@ class _Contraction:
             blocks = max(1, -(-self.k_size.known // self.kc))
             self.kc = max(1, -(-self.k_size.known // blocks))
         self.one_k_block = self.k_size.is_static and self.k_size.known <= self.kc
-        if not self.one_k_block and self.output_dtypes[0] != dtype:
-            raise NotApplicable("partial sums need a result of the operands' dtype")
+        if not self.one_k_block and self.output_dtypes[0] != self.sums:
+            raise NotApplicable("partial sums need a result of their dtype")
         nr = self.tiles.nv * self.b.width
-        self.b_panels = Panels(Buffer("", self.ty), 0, nr, self.kc + self.b.width)
+        self.b_panels = Panels(Buffer("", element), 0, nr, self.kc + self.b.width)
         in_place = self.few is None and (self.direct or self.dots)
         b_elements = 0 if in_place or b_packed else self.b_panels.size * self.tiles.nc
         self.a_panels = Panels(
-            Buffer("", self.ty), b_elements, self.tiles.pack_a, self.kc + self.tiles.pack_a
+            Buffer("", element), b_elements, self.tiles.pack_a, self.kc + self.tiles.pack_a
         )
         a_elements = 0
         if self.a_packed:
             a_elements = self.a_panels.size * -(-self.tiles.mc // self.tiles.mr)
-        self.scratch = (b_elements + a_elements) * dtype.itemsize
+        self.scratch = (b_elements + a_elements) * self.multiply.element_bytes
         if self.scratch:
-            buffer = k.buffer(self.ty)
+            buffer = k.buffer(element)
             self.b_panels = replace(self.b_panels, buffer=buffer)
             self.a_panels = replace(self.a_panels, buffer=buffer)
 
@@ -456,7 +470,8 @@ class _Contraction:
             (self.n_size.factors, n_block),
             (self.m_size.factors, t.mc),
         ))  # fmt: skip
-        flops = self.maps.flops if all(isinstance(x.extent, int) for x in self.maps.loops) else 0
+        whole = self.whole_maps
+        flops = whole.flops if all(isinstance(x.extent, int) for x in whole.loops) else 0
         source = k.finish(units, scratch_bytes=self.scratch, template="contraction", flops=flops)
         return replace(source, packing=((self.b_entry, self._packing()),) if self.b_packed else ())
 
@@ -467,7 +482,7 @@ class _Contraction:
         for axis in self.b_axes:
             assert not axis.is_masked and not axis.offset, "B is addressed by its loops alone"
             names += [loop for loop, _ in axis.terms]
-        extents = {loop.name: int(loop.extent) for loop in self.maps.loops}
+        extents = {loop.name: int(loop.extent) for loop in self.whole_maps.loops}
         wanted = [loop.name for loop in (*plan.batch, *plan.k, *plan.n) if loop.name in names]
         assert sorted(wanted) == sorted(names), "every loop of B is of the batch, of K or of N"
         return Packing(
@@ -478,6 +493,7 @@ class _Contraction:
                 len(plan.n),
                 len(plan.k),
                 self.b_panels.width,
+                self.multiply.group,
             ),
         )
 
@@ -587,7 +603,7 @@ class _Contraction:
                 x = b.load(self.a.buffer, k.add(x_at, i), mask)
                 return [
                     b.value(
-                        tile.multiply_add(
+                        b.fma(
                             b.load(self.bop.buffer, k.add(column, i), mask),
                             x,
                             Lane(old.ref, self.ty),
@@ -713,16 +729,16 @@ class _Tile:
                 k.prefetch(self.b_buffer, k.add(start, k.mul(at_k, moved)))
             masks = self.masks if o.direct else [None] * self.vectors
             columns = [
-                b.load(self.b_buffer, k.add(b_at, v * b.width), masks[v])
+                o.multiply.columns(b, self.b_buffer, k.add(b_at, v * b.width), masks[v])
                 for v in range(self.vectors)
             ]
             moved = k.mul(at_k, a_step)
             result: list[Value] = []
             for r in range(rows):
-                scalar = b.load_splat(a_buffer, k.add(a_at[r], moved))
+                scalar = o.multiply.splat(b, a_buffer, k.add(a_at[r], moved))
                 for v in range(self.vectors):
                     old = Lane(acc[r * self.vectors + v].ref, o.ty)
-                    result.append(b.value(self.multiply_add(scalar, columns[v], old)))
+                    result.append(b.value(o.multiply.add(b, scalar, columns[v], old)))
             return result
 
         acc = k.fold(0, k.sub(self.k_high, self.k_low), 1, acc, step)
@@ -759,10 +775,6 @@ class _Tile:
     def finish_row(self, row: Dim, total: Lane) -> None:
         """The epilogue on the first vector of one row, given its sums."""
         self._finish([(0, 0)], [self._element(row)], [total])
-
-    def multiply_add(self, x: Lane, y: Lane, z: Lane) -> Lane:
-        b = self.o.b
-        return b.op("math.fma", (x, y, z), z.ty) if b.has_fma else b.add(b.mul(x, y), z)
 
     def _a(self, row: Dim, rows: int) -> tuple[list[Dim], Buffer, Dim]:
         """Where each row of A begins, and how far one k moves."""

@@ -74,6 +74,7 @@ def pack_panels(
     n_axes: int,
     k_axes: int,
     width: int,
+    group: int = 1,
 ) -> Array:
     """Panels of a matrix, or of a batch of matrices: `width` columns, one row after the other.
 
@@ -84,9 +85,10 @@ def pack_panels(
         n_axes: how many of them, at the end, make up N.
         k_axes: how many before those make up K.
         width: columns of a panel.
+        group: rows that stand together, column by column; K is a multiple of it.
 
     Returns:
-        An array [batch, ceil(N / width), K, width], zero in the columns beyond N.
+        An array [batch, ceil(N / width), K / group, width, group], zero in the columns beyond N.
     """
     moved = array.reshape(shape).transpose(order)
     split = moved.ndim - n_axes
@@ -104,4 +106,6 @@ def pack_panels(
         result[:, :whole] = body.transpose(0, 2, 1, 3)
     if n % width:
         result[:, whole, :, : n % width] = matrix[:, :, whole * width :]
-    return result
+    if group == 1:
+        return result[..., np.newaxis]
+    return result.reshape(batch, panels, depth // group, group, width).swapaxes(-1, -2)

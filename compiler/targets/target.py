@@ -30,6 +30,7 @@ class Target:
         vector_registers: how many vector registers there are.
         has_fma: whether multiply-add is one instruction.
         converts_half: whether float16 to float32 and back are instructions.
+        has_bfloat16_dot: whether sums of two products of bfloat16 are one instruction.
         l1_bytes: first-level data cache per core.
         l2_bytes: second-level cache per core.
         required: CPU flags an artifact for this target needs at run time, as Linux names them.
@@ -43,6 +44,7 @@ class Target:
     vector_registers: int
     has_fma: bool
     converts_half: bool = True
+    has_bfloat16_dot: bool = False
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 1024 * 1024
     required: tuple[str, ...] = ()
@@ -66,6 +68,7 @@ class Target:
 _X86 = "x86_64-unknown-linux-gnu"
 _V3 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_V4_DOT = (*_V4, "avx512_vnni", "avx512_bf16")
 
 _ARM = "aarch64-unknown-linux-gnu"
 _DOT = ("asimd", "asimddp")
@@ -79,6 +82,8 @@ TARGETS = {
                required=("sse4_2", "popcnt")),
         Target("x86-64-v3", _X86, "x86-64-v3", "", 32, 16, has_fma=True, required=_V3),
         Target("x86-64-v4", _X86, "x86-64-v4", "", 64, 32, has_fma=True, required=_V4),
+        Target("x86-64-v4-bf16", _X86, "x86-64-v4", "+avx512vnni,+avx512bf16", 64, 32,
+               has_fma=True, has_bfloat16_dot=True, required=_V4_DOT),
         Target("aarch64", _ARM, "generic", "+neon", 16, 32, has_fma=True, required=("asimd",)),
         Target("aarch64-dotprod", _ARM, "generic", "+neon,+dotprod", 16, 32, has_fma=True,
                required=_DOT),

@@ -18,7 +18,7 @@ from mgec.compiler.targets import host_target
 from mgec.dialects.mge.contraction import MatmulOp, contraction_maps
 from mgec.dialects.mge.convolution import ConvDgradOp, ConvOp, ConvWgradOp
 from mgec.dialects.mge.reference import evaluate
-from mgec.dialects.mge.spec import BOOL, FLOAT16, FLOAT32, FLOAT64
+from mgec.dialects.mge.spec import BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64
 
 RNG = np.random.default_rng(0)
 
@@ -340,3 +340,43 @@ def test_few_rows_of_run_time_number(run, target, m, transposed):
     )
     (actual,) = run(source, target, [a, b], [(expected.shape, np.float32)], dims)
     np.testing.assert_allclose(actual, np.maximum(expected, 0), atol=2e-5)
+
+
+# -- 16-bit floats -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=lambda d: d.name)
+@pytest.mark.parametrize("packable", [(), ("rhs",)])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(
+    ("m", "n", "depth"), [(1, 40, 30), (5, 33, 18), (64, 70, 96), (40, 20, 1500), (3, 4, 7)]
+)
+def test_narrow_matmul(run, target, m, n, depth, transposed, packable, dtype):
+    attrs = MatmulOp.complete_attrs({"transpose_rhs": transposed, "dtype": FLOAT32})
+    a = RNG.standard_normal((m, depth)).astype(dtype)
+    b = RNG.standard_normal((n, depth) if transposed else (depth, n)).astype(dtype)
+    maps = contraction_maps(MatmulOp, a.shape, b.shape, (m, n), attrs)
+    source = contraction_kernel(
+        "k", target, maps, a.shape, b.shape, (m, n), dtype, packable=packable
+    )
+    dots = dtype == BFLOAT16 and target.has_bfloat16_dot and packable and depth % 2 == 0
+    assert ("dpbf16ps" in source.text) == bool(dots)
+    (actual,) = run(source, target, [a, b], [((m, n), np.float32)])
+    expected = a.astype(np.float64) @ (b.T if transposed else b).astype(np.float64)
+    np.testing.assert_allclose(actual, expected, atol=1e-5 * depth**0.5)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_narrow_convolution_of_channels_last(run, target, groups):
+    x = RNG.standard_normal((2, 5, 7, 12)).astype(BFLOAT16)
+    w = RNG.standard_normal((36, 12 // groups, 1, 1)).astype(BFLOAT16)
+    attrs = ConvOp.complete_attrs({"groups": groups, "channels_last": True})
+    (expected,) = evaluate(ConvOp, [x.astype(np.float64), w.astype(np.float64)], attrs)
+    maps = contraction_maps(ConvOp, x.shape, w.shape, expected.shape, attrs)
+    epilogue = Epilogue((), (BFLOAT16,), lambda b, acc, _: [b.convert(acc, FLOAT32, BFLOAT16)])
+    source = contraction_kernel(
+        "k", target, maps, x.shape, w.shape, expected.shape, BFLOAT16,
+        packable=["rhs"], epilogue=epilogue,
+    )  # fmt: skip
+    (actual,) = run(source, target, [x, w], [(expected.shape, BFLOAT16)])
+    np.testing.assert_allclose(actual.astype(np.float64), expected, rtol=2**-8, atol=1e-5)

@@ -225,7 +225,13 @@ class ModelError(MgecError, ValueError):
 
 
 class UnsupportedModelError(ModelError, NotImplementedError):
-    """A model file with ops that cannot be imported: all of them are listed."""
+    """A model file with ops that cannot be imported: all of them are listed.
+
+    Attributes:
+        nodes: one entry for each of them.
+    """
+
+    nodes: tuple[Any, ...] = ()
 
 
 class SerializationError(MgecError, ValueError):

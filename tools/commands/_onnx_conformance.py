@@ -174,7 +174,7 @@ def _load(case: Any) -> tuple[Any, list[tuple[list[Any], list[Any]]]]:
         ]
     if case.model_dir is not None:
         folder = Path(case.model_dir)
-        model = onnx.load(folder / "model.onnx")
+        model = onnx.ModelProto.FromString((folder / "model.onnx").read_bytes())
         sets: list[tuple[list[Any], list[Any]]] = []
         for data in sorted(folder.glob("test_data_set*")):
             pair = [
@@ -188,7 +188,7 @@ def _load(case: Any) -> tuple[Any, list[tuple[list[Any], list[Any]]]]:
             sets.append((pair[0], pair[1]))
         return model, sets
     path = Path(onnx.__file__).parent.parent / case.url
-    model = onnx.load(path)
+    model = onnx.ModelProto.FromString(path.read_bytes())
     known = {tensor.name for tensor in model.graph.initializer}
     inputs = [
         Runner.generate_dummy_data(value, seed=0, name=case.model_name, random=False)
@@ -196,7 +196,7 @@ def _load(case: Any) -> tuple[Any, list[tuple[list[Any], list[Any]]]]:
         if value.name not in known
     ]
     outputs = [
-        numpy_helper.to_array(onnx.load_tensor(str(path.with_suffix("")) + f"_output_{i}.pb"))
+        _read(path.with_name(f"{path.stem}_output_{i}.pb"), model.graph.output[i].type)
         for i in range(len(model.graph.output))
     ]
     return model, [(inputs, outputs)]

@@ -71,6 +71,8 @@ def without_zero(b: Any, x: Value, zero: Value | None, axis: int) -> Value:
     wide = b.cast(x, INT32)
     if zero is None:
         return wide
-    if zero.rank == 1 and zero.shape[0] != 1:
+    if zero.spec.size == 1:
+        zero = b.reshape(zero, ())
+    elif zero.rank == 1:
         zero = b.reshape(zero, (*zero.shape, *(1,) * (-1 - axis)))
-    return b.sub(wide, b.cast(zero if zero.spec.size != 1 else b.reshape(zero, ()), INT32))
+    return b.sub(wide, b.cast(zero, INT32))

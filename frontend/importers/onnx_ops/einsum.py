@@ -76,11 +76,11 @@ def _pair(
     """One matrix product: shared labels that go on are batch axes, the others are summed."""
     sizes: dict[str, int] = {}
     for value, labels in ((lhs, left), (rhs, right)):
-        for label, size in zip(labels, value.shape, strict=True):
-            known = sizes.setdefault(label, size)
-            if size != known and 1 not in (size, known):
-                raise ModelError(f"sizes {known} and {size} of {label!r}", fix=_DAMAGED)
-            sizes[label] = size if known == 1 else known
+        for label, length in zip(labels, value.shape, strict=True):
+            known = sizes.setdefault(label, length)
+            if length != known and 1 not in (length, known):
+                raise ModelError(f"sizes {known} and {length} of {label!r}", fix=_DAMAGED)
+            sizes[label] = length if known == 1 else known
     shared = [label for label in left if label in right]
     lhs, rhs = (
         b.broadcast(

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mgec.compiler.kernels.emitter import Dim, KernelEmitter
+from mgec.compiler.kernels.emitter import Dim, KernelEmitter, Value
+from mgec.dialects.mge.contraction import ContractionMaps
 from mgec.dialects.mge.spatial import Geometry
 
 SPATIAL_AXES = 3
@@ -105,6 +106,78 @@ def conv_axes(
         for i, size in enumerate(sizes)
     ]  # fmt: skip
     return (*(Axis(1, 1) for _ in range(SPATIAL_AXES - len(axes))), *axes)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of windows, and the taps inside the image along the slower axes.
+
+    Attributes:
+        image: which image.
+        plane: index along the slowest spatial axis of the result.
+        row: index along the next one.
+        depth: the taps along the slowest axis.
+        height: the taps along the next one.
+    """
+
+    image: Dim
+    plane: Dim
+    row: Dim
+    depth: Taps
+    height: Taps
+
+    def fold(
+        self,
+        k: KernelEmitter,
+        image: Sequence[int],
+        kernel: Sequence[int],
+        init: Sequence[Value],
+        body: Callable[[Dim, Dim, list[Value]], Sequence[Value]],
+        *,
+        unroll: bool = False,
+    ) -> list[Value]:
+        """Loops over the rows of the image under the windows.
+
+        Args:
+            k: the kernel.
+            image: spatial sizes of an image.
+            kernel: taps along each axis of the weight.
+            init: values to carry.
+            body: the next values, given which row of all images, and which row of the weight.
+            unroll: write out the taps along the second axis, if the kernel is written for
+                their number.
+        """
+        depth, height = self.depth, self.height
+
+        def plane(tap: Dim, carried: list[Value]) -> Sequence[Value]:
+            z = k.add(depth.image, k.mul(tap, depth.image_step))
+            z = k.add(k.mul(self.image, image[0]), z)
+            w = k.add(depth.weight, k.mul(tap, depth.weight_step))
+
+            def row(tap: Dim, carried: list[Value]) -> Sequence[Value]:
+                y = k.add(height.image, k.mul(tap, height.image_step))
+                v = k.add(height.weight, k.mul(tap, height.weight_step))
+                at = k.add(k.mul(z, image[1]), y)
+                return body(at, k.add(k.mul(w, kernel[1]), v), carried)
+
+            if unroll and isinstance(height.low, int) and isinstance(height.high, int):
+                for each in range(height.low, height.high):
+                    carried = list(row(each, carried))
+                return carried
+            return k.fold(height.low, height.high, 1, carried, row)
+
+        return k.fold(depth.low, depth.high, 1, init, plane)
+
+
+def loop_names(maps: ContractionMaps) -> tuple[str | None, ...]:
+    """The loops over the images and the spatial axes of the result; None for lacking axes."""
+    image, *spatial = (loop.name for loop in maps.of_kind("m"))
+    return (image, *[None] * (SPATIAL_AXES - len(spatial)), *spatial)
+
+
+def place(names: Sequence[str | None], *indices: Dim) -> dict[str, Dim]:
+    """The indices of the loops that there are."""
+    return {name: i for name, i in zip(names, indices, strict=True) if name is not None}
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,11 @@ import numpy as np
 from mgec.compiler.kernels.conv_geometry import (
     Axis,
     Columns,
+    Row,
     Taps,
     conv_axes,
+    loop_names,
+    place,
     split_columns,
     tap_runs,
 )
@@ -159,7 +162,7 @@ class DirectConvTiles:
         lanes = target.lanes(sizes.itemsize)
         panels = sizes.groups * -(-sizes.outputs // (self.nv * lanes))
         images = sizes.images * sizes.planes
-        wanted = max(1, min(_UNITS, sizes.flops // _UNIT_FLOPS))
+        wanted = units_wanted(sizes.flops)
         # All panels per unit: a thread reads the whole weight and its part of the images. One
         # panel per unit: its part of the weight and all images.
         heavy = sizes.weight_bytes > min(sizes.image_bytes, target.l2_bytes)
@@ -174,6 +177,11 @@ _UNITS = 16
 """How many units a large convolution should have: threads claim half of what is left."""
 _UNIT_FLOPS = 200_000
 """The least worth being a unit: about 2 us."""
+
+
+def units_wanted(flops: int) -> int:
+    """How many units a convolution should have."""
+    return max(1, min(_UNITS, flops // _UNIT_FLOPS))
 
 
 def _most_windows(target: Target, nv: int) -> int:
@@ -356,17 +364,6 @@ class _Panel:
     offset: Dim
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row of windows: which one, and the taps inside the image along the slower axes."""
-
-    image: Dim
-    plane: Dim
-    row: Dim
-    depth: Taps
-    height: Taps
-
-
 class _DirectConv:
     """The state of one emission."""
 
@@ -400,9 +397,7 @@ class _DirectConv:
         )
         if runs > _MOST_RUNS:
             raise NotApplicable("padding over too many tiles of a row")
-        names = [loop.name for loop in nest.maps.of_kind("m")]
-        self.names = [None] * (4 - len(names)) + names[1:]
-        self.image_name = names[0]
+        self.names = loop_names(nest.maps)
 
     def emit(self, template: str) -> KernelSource:
         """The kernel."""
@@ -469,26 +464,26 @@ class _DirectConv:
         )
         depth = nest.depth.bounds(k, plane)
         with k.loop(low, high) as row:
-            place = _Row(image, plane, row, depth, nest.height.bounds(k, row))
+            windows = Row(image, plane, row, depth, nest.height.bounds(k, row))
             for phase, tiles in zip(nest.phases, self.columns, strict=True):
                 for columns in tiles:
                     with k.loop(columns.start, columns.stop, columns.width) as first:
-                        self._tile(place, panel, phase, columns, first)
+                        self._tile(windows, panel, phase, columns, first)
 
     # -- tiles --------------------------------------------------------------------------------
 
-    def _tile(self, place: _Row, panel: _Panel, phase: Phase, columns: Columns, first: Dim) -> None:
+    def _tile(self, row: Row, panel: _Panel, phase: Phase, columns: Columns, first: Dim) -> None:
         """One tile of windows from `first` on."""
         k, vectors = self.k, len(panel.starts)
-        at: list[dict[str, Dim]] = []
-        for i in range(columns.width):
-            window = k.add(first, i)
-            spatial = (place.plane, place.row, k.add(k.mul(window, phase.step), phase.start))
-            here = {self.image_name: place.image}
-            here.update((n, d) for n, d in zip(self.names, spatial, strict=True) if n)
-            at.append(here)
+        at = [
+            place(
+                self.names, row.image, row.plane, row.row,
+                k.add(k.mul(k.add(first, i), phase.step), phase.start),
+            )
+            for i in range(columns.width)
+        ]  # fmt: skip
         self.finisher.prefetch(at, panel.starts)
-        tile = _Tile(self, place, panel, phase, columns, first)
+        tile = _Tile(self, row, panel, phase, columns, first)
         acc = [self.zero] * (columns.width * vectors)
         skipped = 0
         for buffer, channels in zip(self.inputs, self.nest.channels, strict=True):
@@ -505,10 +500,10 @@ class _Tile:
     """The sums of one register tile."""
 
     def __init__(
-        self, owner: _DirectConv, place: _Row, panel: _Panel, phase: Phase, columns: Columns,
+        self, owner: _DirectConv, row: Row, panel: _Panel, phase: Phase, columns: Columns,
         first: Dim,
     ) -> None:  # fmt: skip
-        self.o, self.place, self.panel, self.phase = owner, place, panel, phase
+        self.o, self.row, self.panel, self.phase = owner, row, panel, phase
         self.runs = tap_runs(phase.axis, columns)
         self.first = first
 
@@ -521,34 +516,21 @@ class _Tile:
             skipped: channels of the images before it.
             acc: window by window, the accumulators of its vectors.
         """
-        o, k, place = self.o, self.o.k, self.place
-        depth, height = place.depth, place.height
-        planes, rows, columns = o.nest.image
-        _, kernel_rows, kernel_columns = o.nest.kernel
-        taps = prod(o.nest.kernel)
+        o, k = self.o, self.o.k
+        image_sizes, kernel = o.nest.image, o.nest.kernel
         pixel = channels * o.nest.groups
         axis = self.phase.axis
-        weight = k.add(self.panel.weight, taps * skipped * o.width)
+        weight = k.add(self.panel.weight, prod(kernel) * skipped * o.width)
         column = k.add(k.mul(self.first, axis.stride), axis.low)
         corner = k.add(k.mul(column, pixel), self.panel.offset)
 
-        def plane(tap: Dim, acc: list[Value]) -> list[Value]:
-            z = k.add(depth.image, k.mul(tap, depth.image_step))
-            z = k.add(k.mul(place.image, planes), z)
-            w = k.add(depth.weight, k.mul(tap, depth.weight_step))
+        def row(line: Dim, taps: Dim, acc: list[Value]) -> list[Value]:
+            at = k.add(k.mul(line, image_sizes[2] * pixel), corner)
+            tap = k.add(k.mul(taps, kernel[2]), self.phase.tap)
+            weights = k.add(weight, k.mul(tap, channels * o.width))
+            return self._row(image, at, weights, channels, acc)
 
-            def row(tap: Dim, acc: list[Value]) -> list[Value]:
-                y = k.add(height.image, k.mul(tap, height.image_step))
-                v = k.add(height.weight, k.mul(tap, height.weight_step))
-                at = k.add(k.mul(k.add(k.mul(z, rows), y), columns * pixel), corner)
-                from_tap = k.add(k.mul(k.add(k.mul(w, kernel_rows), v), kernel_columns),
-                                 self.phase.tap)  # fmt: skip
-                weights = k.add(weight, k.mul(from_tap, channels * o.width))
-                return self._row(image, at, weights, channels, acc)
-
-            return k.fold(height.low, height.high, 1, acc, row)
-
-        return k.fold(depth.low, depth.high, 1, acc, plane)
+        return self.row.fold(k, image_sizes, kernel, acc, row)
 
     def _row(
         self, image: Buffer, at: Dim, weights: Dim, channels: int, acc: list[Value]

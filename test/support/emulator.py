@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import shutil
 import struct
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mgec.compiler.api import CompiledGraph
 from mgec.compiler.codegen.link import c_compiler, link_shared
 from mgec.compiler.kernels.source import CompiledKernel
 from mgec.compiler.targets import Target, target_named
@@ -116,5 +118,28 @@ class KernelServer:
 
 @functools.cache
 def kernel_server(architecture: str) -> KernelServer:
-    """The server of this test process."""
-    return KernelServer(architecture)
+    """The server of this test process, which ends with it."""
+    server = KernelServer(architecture)
+    atexit.register(server.close)
+    return server
+
+
+def run_emulated(
+    compiled: CompiledGraph, arrays: Sequence[np.ndarray[Any, Any]], folder: Path
+) -> list[np.ndarray[Any, Any]]:
+    """Runs a graph that was compiled for another architecture, as a program under the emulator."""
+    command = emulator(compiled.target.architecture)
+    cross_compiler(compiled.target)
+    program = folder / "model"
+    compiled.emit("exe", program)
+    inputs = [folder / f"in{i}.bin" for i in range(len(arrays))]
+    outputs = [folder / f"out{i}.bin" for i in range(len(compiled.output_specs))]
+    for path, array in zip(inputs, arrays, strict=True):
+        path.write_bytes(np.ascontiguousarray(array).tobytes())
+    files = [str(path) for path in (*inputs, *outputs)]
+    done = subprocess.run([*command, str(program), *files], capture_output=True, text=True)
+    assert done.returncode == 0, f"status {done.returncode}: {done.stderr}"
+    return [
+        np.frombuffer(path.read_bytes(), spec.dtype).reshape(spec.shape)
+        for path, spec in zip(outputs, compiled.output_specs, strict=True)
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -91,14 +91,6 @@ def _run(
 def run() -> Callable[..., list[Array]]:
     """`run(source, target, inputs, [(shape, dtype)...], dims) -> outputs`."""
     return _run
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _close_servers() -> Iterator[None]:
-    """Ends the emulators."""
-    yield
-    if kernel_server.cache_info().currsize:
-        kernel_server("aarch64").close()
 
 
 _ALWAYS = ("host", "x86-64-v3", "x86-64")

@@ -19,6 +19,7 @@ PASSES = {
     "mge-fold-batch-norm": "fold_batch_norm:FoldBatchNormPass",
     "mge-fold-constants": "fold_constants:FoldConstantsPass",
     "mge-form-kernels": "form_kernels:FormKernelsPass",
+    "mge-fuse-attention": "fuse_attention:FuseAttentionPass",
     "mge-plan-memory": "plan_memory:PlanMemoryPass",
 }
 """Every pass by name, as "file:class"; the file is imported when the pass is used."""

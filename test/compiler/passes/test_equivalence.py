@@ -128,6 +128,70 @@ def test_batch_norm_folds_into_weights(seed: int, kind: str, with_bias: bool, dt
     np.testing.assert_allclose(after, before, rtol=0, atol=200 * np.finfo(dtype).eps)
 
 
+@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@given(
+    seed=SEEDS,
+    layout=st.sampled_from(["heads last", "heads first", "one head", "grouped", "decoding"]),
+    scaled=st.sampled_from(["scores", "divided", "operands", "nothing"]),
+    masked=st.sampled_from(["added", "selected", "hidden", "later", "nothing"]),
+    key_first=st.booleans(),
+)
+def test_attention_fuses(seed: int, layout: str, scaled: str, masked: str, key_first: bool) -> None:
+    rng = np.random.default_rng(seed)
+    n, heads, keys, depth, out_depth = 2, 4, 6, 5, 3
+    rows, groups = 1 if layout == "decoding" else 4, 2 if layout in ("grouped", "decoding") else 4
+    shapes = [(n, rows, heads, depth), (n, keys, groups, depth), (n, keys, groups, out_depth)]
+    if layout in ("heads first", "decoding"):
+        shapes = [(s[0], s[2], s[1], s[3]) for s in shapes]
+    elif layout == "one head":
+        shapes = [(s[0], s[1], s[3]) for s in shapes]
+    lead = (n,) if layout == "one head" else (n, heads)
+    bias = [(), (1, keys), (rows, 1), (*lead, rows, keys), (n, *(1,) * len(lead[1:]), 1, keys)]
+    inputs = [rng.standard_normal(s) for s in (*shapes, bias[rng.integers(len(bias))])]
+    inputs.append(rng.integers(0, 3, (rows, keys)).astype(bool))
+    inputs[-1][:, 0] = True  # every query sees a key
+    block = Block(arg_types=[to_type(TensorSpec(a.shape, a.dtype)) for a in inputs])
+    b: Any = IRBuilder(Builder(InsertPoint.at_end(block)), LOCATION)
+    q, k, v, added, seen = block.args
+    if layout in ("heads last", "grouped"):
+        q, k, v = (b.transpose(x, perm=(0, 2, 1, 3)) for x in (q, k, v))
+    if groups != heads:
+        k, v = (b.repeat(x, repeats=heads // groups, axis=1) for x in (k, v))
+    factor = b.constant(np.array(0.5))
+    if scaled == "operands":
+        q, k = b.mul(q, factor), b.mul(k, factor)
+    if key_first:
+        *front, i, j = range(len(lead) + 2)
+        scores = b.matmul(q, b.transpose(k, perm=(*front, j, i)))
+    else:
+        scores = b.matmul(q, k, transpose_rhs=True)
+    if scaled in ("scores", "divided"):
+        scores = (b.mul if scaled == "scores" else b.div)(scores, factor)
+    lowest = b.constant(np.array(-np.inf if rng.integers(2) else -1e300))
+    if masked == "added":
+        scores = b.add(added, scores)
+    elif masked == "selected":
+        scores = b.select(seen, scores, lowest)
+    elif masked == "hidden":
+        scores = b.select(getattr(b, "not")(seen), lowest, scores)
+    elif masked == "later":
+        tri = b.constant(np.tri(rows, keys, keys - rows, dtype=bool))
+        scores = b.select(tri, scores, lowest)
+    out = b.matmul(b.softmax(scores, axis=len(lead) + 1), v)
+    if layout != "one head" and rng.integers(2):
+        out = b.transpose(out, perm=(0, 2, 1, 3))
+    function = func.FuncOp("main", ([a.type for a in block.args], [out.type]), Region(block))
+    block.add_op(terminator := func.ReturnOp(out))
+    function.location = terminator.location = LOCATION
+    module = run("mge-canonicalize", ModuleOp([function]))
+    fused = run("mge-canonicalize", run("mge-fuse-attention", module))
+    text = str(fused)
+    assert "mge.attention" in text and "mge.softmax" not in text and "mge.repeat" not in text
+    assert ("causal" in text) == (masked == "later" and rows > 1)
+    (before,), (after,) = interpret(module, inputs), interpret(fused, inputs)
+    np.testing.assert_allclose(after, before, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_a_second_time_changes_nothing(name: str) -> None:
     for seed in range(20):

@@ -37,20 +37,23 @@ from mgec.compiler.kernels.conv_geometry import (
 )
 from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, Value, VectorLanes
 from mgec.compiler.kernels.epilogue import Epilogue, Finisher
+from mgec.compiler.kernels.multiply import Multiply
 from mgec.compiler.kernels.operand import NotApplicable
 from mgec.compiler.kernels.packing import Array, Packing, packing
 from mgec.compiler.kernels.source import KernelSource, Units
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.contraction import ContractionMaps
-from mgec.dialects.mge.lane import Lane
-from mgec.dialects.mge.spec import FLOAT32, FLOAT64, DType
+from mgec.dialects.mge.lane import Lane, lane_type
+from mgec.dialects.mge.spec import FLOAT32, DType, is_float
 
 _MOST_RUNS = 96
 """Loops over taps that a kernel may have; above, wide padding makes too much code."""
 
 
 @packing("convolution panels")
-def pack_weight(array: Array, groups: int, width: int, channels: tuple[int, ...]) -> Array:
+def pack_weight(
+    array: Array, groups: int, width: int, channels: tuple[int, ...], together: int = 1
+) -> Array:
     """Panels of output channels, one for each group and block of `width` of them.
 
     Args:
@@ -58,10 +61,11 @@ def pack_weight(array: Array, groups: int, width: int, channels: tuple[int, ...]
         groups: of channels.
         width: output channels per panel.
         channels: of the images whose channels follow each other; one entry for one image.
+        together: how many channels stand together, column by column.
 
     Returns:
-        A matrix with one row per panel: for each image, [taps, channels, width], zero in the
-        columns beyond the group's channels.
+        A matrix with one row per panel: for each image, [taps, channels / together, width,
+        together], zero in the columns beyond the group's channels.
     """
     outputs, inputs, *kernel = array.shape
     per_group, taps = outputs // groups, prod(kernel)
@@ -70,8 +74,11 @@ def pack_weight(array: Array, groups: int, width: int, channels: tuple[int, ...]
     padded[:, :per_group] = array.reshape(groups, per_group, inputs, taps)
     moved = padded.reshape(groups * panels, width, inputs, taps).transpose(0, 3, 2, 1)
     ends = np.cumsum(channels)[:-1]
-    parts = np.split(moved, ends, axis=2)
-    return np.concatenate([part.reshape(groups * panels, -1) for part in parts], axis=1)
+    rows: list[Array] = []
+    for part in np.split(moved, ends, axis=2):
+        sets = part.reshape(groups * panels, taps, -1, together, width).swapaxes(-1, -2)
+        rows.append(sets.reshape(groups * panels, -1))
+    return np.concatenate(rows, axis=1)
 
 
 @dataclass(frozen=True)
@@ -238,7 +245,7 @@ def direct_conv_kernel(
         weight: [O, C/groups, *kernel]; a constant, which the kernel wants packed.
         out: [N, *windows, O].
         attrs: plain attributes of the op, defaults filled in; `channels_last` is set.
-        dtype: float32 or float64.
+        dtype: a float; 16-bit floats are summed in float32, which is what the epilogue is given.
         epilogue: what happens to a sum before it is stored.
         channels: channel counts of several images which stand side by side in place of
             `inp`, so that their concatenation need not exist; without groups only.
@@ -339,12 +346,17 @@ def emit_conv(
     template: str,
 ) -> KernelSource:
     """The kernel of a convolution given as a nest; see `direct_conv_kernel`."""
-    if dtype not in (FLOAT32, FLOAT64):
+    if not is_float(dtype):
         raise NotApplicable(f"sums of {dtype.name}")
     if not prod(nest.out):
         raise NotApplicable("an empty result")
-    tiles = tiles or DirectConvTiles.fit(target, nest.sizes(dtype.itemsize))
-    return _DirectConv(name, target, nest, dtype, epilogue, tiles).emit(template)
+    group = Multiply.group_for(dtype, target)
+    whole = all(channels % group == 0 for channels in nest.channels)
+    multiply = Multiply(dtype, group if whole else 1)
+    channels = tuple(count // multiply.group for count in nest.channels)
+    nest = replace(nest, channels=channels)
+    tiles = tiles or DirectConvTiles.fit(target, nest.sizes(multiply.sums.itemsize))
+    return _DirectConv(name, target, nest, multiply, epilogue, tiles).emit(template)
 
 
 @dataclass(frozen=True)
@@ -372,20 +384,20 @@ class _DirectConv:
         name: str,
         target: Target,
         nest: ConvNest,
-        dtype: DType,
+        multiply: Multiply,
         epilogue: Epilogue,
         tiles: DirectConvTiles,
     ) -> None:
-        self.nest, self.tiles, self.dtype = nest, tiles, dtype
+        self.nest, self.tiles, self.multiply = nest, tiles, multiply
         self.k = k = KernelEmitter(name, target)
-        self.b = b = VectorLanes(k, target.lanes(dtype.itemsize))
-        self.zero = b.value(b.constant(0, "f32" if dtype == FLOAT32 else "f64"))
+        self.b = b = VectorLanes(k, target.lanes(multiply.sums.itemsize))
+        self.zero = b.value(b.constant(0, lane_type(multiply.sums)))
         self.width = tiles.nv * b.width
         self.panels = -(-nest.outputs // self.width)
-        self.inputs = [k.buffer(dtype) for _ in nest.channels]
-        self.weight = k.buffer(dtype)
+        self.inputs = [k.buffer(multiply.element) for _ in nest.channels]
+        self.weight = k.buffer(multiply.element)
         columns = [x for x in nest.maps.loops if x.kind == "n" or x.name == "g"]
-        self.finisher = Finisher(b, epilogue, nest.maps, nest.out, columns, dtype)
+        self.finisher = Finisher(b, epilogue, nest.maps, nest.out, columns, multiply.sums)
         self.columns = [
             split_columns(phase.axis, tiles.mr, lambda m: step_cost(m, tiles.nv))
             for phase in nest.phases
@@ -418,7 +430,9 @@ class _DirectConv:
             else:
                 self._panels(image, plane, low, high)
         source = k.finish(Units(((tuple(sizes), 1),)), template=template, flops=nest.maps.flops)
-        how = Packing("convolution panels", (nest.groups, self.width, nest.channels))
+        group = self.multiply.group
+        channels = tuple(count * group for count in nest.channels)
+        how = Packing("convolution panels", (nest.groups, self.width, channels, group))
         return replace(source, packing=((len(self.inputs), how),))
 
     # -- panels and rows ----------------------------------------------------------------------
@@ -492,7 +506,7 @@ class _DirectConv:
         pending = self.finisher.begin()
         for i, here in enumerate(at):
             for v in range(vectors):
-                total = Lane(acc[i * vectors + v].ref, self.weight.ty)
+                total = Lane(acc[i * vectors + v].ref, lane_type(self.multiply.sums))
                 pending.store(here, panel.starts[v], total, panel.masks[v])
 
 
@@ -581,15 +595,15 @@ class _Tile:
         acc: list[Value],
     ) -> list[Value]:  # fmt: skip
         """One tap and channel: an element of each window times the vectors of the weight."""
-        o, k, b = self.o, self.o.k, self.o.b
+        o, k, b, multiply = self.o, self.o.k, self.o.b, self.o.multiply
         vectors = range(len(self.panel.starts))
-        columns = [b.load(o.weight, k.add(w, v * b.width)) for v in vectors]
+        columns = [multiply.columns(b, o.weight, k.add(w, v * b.width), None) for v in vectors]
         window = self.phase.axis.stride * channels * o.nest.groups
         result: list[Value] = []
         sums = iter(acc)
         for i in windows:
-            element = b.load_splat(image, k.add(x, i * window))
+            element = multiply.splat(b, image, k.add(x, i * window))
             for v in vectors:
-                old = Lane(next(sums).ref, image.ty)
-                result.append(b.value(b.fma(element, columns[v], old)))
+                old = Lane(next(sums).ref, lane_type(multiply.sums))
+                result.append(b.value(multiply.add(b, element, columns[v], old)))
         return result

@@ -18,7 +18,7 @@ from mgec.compiler.targets import host_target, target_named
 from mgec.dialects.mge.contraction import contraction_maps
 from mgec.dialects.mge.convolution import ConvOp
 from mgec.dialects.mge.reference import evaluate
-from mgec.dialects.mge.spec import BOOL, FLOAT32, FLOAT64
+from mgec.dialects.mge.spec import BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64
 
 RNG = np.random.default_rng(0)
 
@@ -229,3 +229,37 @@ def test_units():
     assert not large.by_panel
     assert 56 // large.rows % 2 == 0
     assert DirectConvTiles.fit(target, sizes(7, 512, 512)).by_panel
+
+
+@pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=lambda d: d.name)
+@pytest.mark.parametrize(
+    ("inp", "weight", "attrs"),
+    [
+        ((1, 9, 9, 12), (40, 12, 3, 3), square(stride=2, padding=1)),
+        ((2, 7, 8, 6), (8, 3, 3, 2), {"groups": 2, "padding": (1, 0, 0, 1)}),
+        ((1, 6, 40, 3), (33, 3, 5, 5), square(padding=2)),  # no pairs: three channels
+    ],
+)
+def test_narrow_floats(run, target, inp, weight, attrs, dtype):
+    x, w = arrays(inp, weight, dtype=dtype)
+    epilogue = Epilogue((), (FLOAT32,))
+    source, full, shape = kernel(target, inp, weight, attrs, dtype=dtype, epilogue=epilogue)
+    pairs = dtype == BFLOAT16 and target.has_bfloat16_dot and weight[1] % 2 == 0
+    assert ("dpbf16ps" in source.text) == pairs
+    (expected,) = evaluate(ConvOp, [x.astype(np.float64), w.astype(np.float64)], full)
+    (actual,) = run(source, target, [x, w], [(shape, FLOAT32)])
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_narrow_concatenation(run, target):
+    parts = arrays((1, 5, 6, 4), (1, 5, 6, 8), dtype=BFLOAT16)
+    (w,) = arrays((10, 12, 3, 3), dtype=BFLOAT16)
+    epilogue = Epilogue((), (FLOAT32,))
+    source, full, shape = kernel(
+        target, (1, 5, 6, 12), w.shape, square(padding=1), dtype=BFLOAT16,
+        epilogue=epilogue, channels=(4, 8),
+    )  # fmt: skip
+    joined = np.concatenate(parts, axis=-1).astype(np.float64)
+    (expected,) = evaluate(ConvOp, [joined, w.astype(np.float64)], full)
+    (actual,) = run(source, target, [*parts, w], [(shape, FLOAT32)])
+    np.testing.assert_allclose(actual, expected, atol=1e-4)

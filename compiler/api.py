@@ -17,9 +17,10 @@ from mgec.compiler.eager import load_kernel
 from mgec.compiler.graph_module import GraphModule
 from mgec.compiler.loading import graph_text, used_weights
 from mgec.compiler.pause import collector_paused
-from mgec.compiler.pipeline import PHASES, run_phases
+from mgec.compiler.pipeline import PHASES, PRECISIONS, run_phases
 from mgec.compiler.targets import Target, target_named
 from mgec.dialects.mge.spec import TensorSpec
+from mgec.errors import OptionError
 from mgec.runtime.artifact import Buffer, IOSpec, TargetBuild, TargetInfo, write_artifact
 from mgec.runtime.program import BoundProgram
 
@@ -170,6 +171,7 @@ def compile_graph(
     *,
     target: str | Target = "host",
     optimize: bool = True,
+    precision: str = "f32",
     keep_source: bool = False,
     since: str = "trace",
     observe: Callable[[str, str, float], None] | None = None,
@@ -181,6 +183,7 @@ def compile_graph(
         graph: what to compile.
         target: a target or its name.
         optimize: False runs no optimization, for debugging.
+        precision: "f32", or "bf16" to multiply bfloat16 where the target can and it is faster.
         keep_source: remember the IR of the phase `graph`, for the artifact.
         since: the phase that `graph` is a dump of; the phases up to it do not run.
         observe: called with (phase, pass, seconds).
@@ -190,6 +193,8 @@ def compile_graph(
         CompileError: if something in the compiler goes wrong.
     """
     found = target if isinstance(target, Target) else target_named(target)
+    if precision not in PRECISIONS:
+        raise OptionError(f"there is no precision {precision!r}", fix="use f32 or bf16")
     seconds: dict[str, float] = {}
     source: list[tuple[str, dict[str, np.ndarray[Any, Any]]]] = []
 
@@ -206,7 +211,10 @@ def compile_graph(
 
     names = graph.input_names, graph.output_names
     with collector_paused():
-        run_phases(graph, since=since, optimize=optimize, observe=note, after_phase=keep)
+        run_phases(
+            graph, since=since, optimize=optimize, precision=precision, target=found.name,
+            observe=note, after_phase=keep,
+        )  # fmt: skip
         start = time.perf_counter()
         parts = assemble(graph, found)
         seconds["object"] = time.perf_counter() - start

@@ -31,6 +31,7 @@ from mgec.compiler.passes.fold_constants import FoldConstantsPass
 from mgec.compiler.passes.fold_weights import FoldWeightsPass
 from mgec.compiler.passes.form_kernels import FormKernelsPass
 from mgec.compiler.passes.fuse_attention import FuseAttentionPass
+from mgec.compiler.passes.lower_precision import LowerPrecisionPass
 from mgec.compiler.passes.plan_memory import PlanMemoryPass
 from mgec.errors import CompileError
 
@@ -52,11 +53,19 @@ class Phase:
     sentence: str
 
 
-def graph_phases(*, optimize: bool = True) -> tuple[Phase, ...]:
+PRECISIONS = ("f32", "bf16")
+"""What products may be computed in; sums are float32 in either."""
+
+
+def graph_phases(
+    *, optimize: bool = True, precision: str = "f32", target: str = "host"
+) -> tuple[Phase, ...]:
     """The phases of the graph.
 
     Args:
         optimize: False leaves out every pass that only makes code faster, and fuses nothing.
+        precision: one of `PRECISIONS`.
+        target: what the graph is compiled for.
     """
     keep, keep_dtypes = tuple(sorted(WHOLE)), tuple(dtype.name for dtype in WHOLE_DTYPES)
     if not optimize:
@@ -73,6 +82,7 @@ def graph_phases(*, optimize: bool = True) -> tuple[Phase, ...]:
             DecomposePass(keep=keep, keep_dtypes=keep_dtypes),
             # Before folding, which then brings the constants into the layout they are read in.
             AssignLayoutsPass(),
+            *([LowerPrecisionPass(target=target)] if precision == "bf16" else []),
             FoldConstantsPass(),
             CanonicalizePass(),
             # Batch norms that went into weights left arithmetic on weights behind.
@@ -104,6 +114,8 @@ def run_phases(
     since: str = "trace",
     until: str = "kernels",
     optimize: bool = True,
+    precision: str = "f32",
+    target: str = "host",
     observe: Callable[[str, str, float], None] | None = None,
     after_phase: Callable[[str, GraphModule], None] | None = None,
 ) -> None:
@@ -114,13 +126,15 @@ def run_phases(
         since: the phase that `graph` is a dump of; its passes do not run again.
         until: the last phase to run.
         optimize: see `graph_phases`.
+        precision: likewise.
+        target: likewise.
         observe: called with (phase, pass, seconds) after every pass.
         after_phase: called with (phase, graph) for `since` and after every phase that ran.
 
     Raises:
         CompileError: if a pass leaves invalid IR behind.
     """
-    phases = graph_phases(optimize=optimize)
+    phases = graph_phases(optimize=optimize, precision=precision, target=target)
     names = [phase.name for phase in phases]
     first, last = names.index(since), names.index(until)
     for i, phase in enumerate(phases[first : last + 1]):

@@ -20,6 +20,7 @@ PASSES = {
     "mge-fold-constants": "fold_constants:FoldConstantsPass",
     "mge-form-kernels": "form_kernels:FormKernelsPass",
     "mge-fuse-attention": "fuse_attention:FuseAttentionPass",
+    "mge-lower-precision": "lower_precision:LowerPrecisionPass",
     "mge-plan-memory": "plan_memory:PlanMemoryPass",
 }
 """Every pass by name, as "file:class"; the file is imported when the pass is used."""

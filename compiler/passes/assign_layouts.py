@@ -47,7 +47,7 @@ def assign_layouts(block: Block) -> LayoutAssignment:
         if not isinstance(op, MgeOp) or (handled := _handle(op)) is None:
             continue
         groups.join(handled.values)
-        if op.name in _CONVOLUTIONS and _is_constant(op.operands[1]):
+        if op.name in _CONVOLUTIONS and is_constant(op.operands[1]):
             seeds.append(op.results[0])
     chosen = {groups.find(value) for value in seeds}
     return LayoutAssignment({v for v in groups.values() if groups.find(v) in chosen})
@@ -125,7 +125,7 @@ def _handle(op: MgeOp) -> Handled | None:
         if not 3 <= len(shape) <= 5:
             return None
         same = tuple(v for v in op.operands if from_type(v.type).rank == len(shape))
-        moved = tuple(v for v in same if not _is_constant(v))
+        moved = tuple(v for v in same if not is_constant(v))
         return Handled((*moved, result), lambda: dict(attrs), tuple(range(len(op.operands))))
     if not 3 <= rank <= 5:
         return None
@@ -162,14 +162,14 @@ def permutations(rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (0, *range(2, rank), 1), (0, rank - 1, *range(1, rank - 1))
 
 
-def _is_constant(value: SSAValue) -> bool:
+def is_constant(value: SSAValue) -> bool:
     """Whether a value is computed from constants alone."""
     owner = value.owner
     if isinstance(owner, ConstantOp | WeightOp):
         return True
     if not isinstance(owner, MgeOp) or not owner.operands:
         return False
-    return all(_is_constant(operand) for operand in owner.operands)
+    return all(is_constant(operand) for operand in owner.operands)
 
 
 class _Groups:

@@ -16,6 +16,7 @@ from mgec.compiler.kernels.attention import attention_kernel
 from mgec.compiler.kernels.contracted import Contracted, in_order
 from mgec.compiler.kernels.contraction import contraction_kernel
 from mgec.compiler.kernels.cost import direct_cost
+from mgec.compiler.kernels.depthwise import depthwise_kernel
 from mgec.compiler.kernels.direct_conv import direct_conv_kernel
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
 from mgec.compiler.kernels.emitter import VectorLanes
@@ -183,6 +184,11 @@ def _convolution(region: Region, name: str, target: Target) -> KernelSource:
         cost = winograd_cost(target, inp, weight, out, tile)
         if cost < direct_cost(target, weight, out):
             return c.in_order(winograd_kernel(*convolution, tile=tile, **options))
+    if attrs["groups"] != 1 and c.dtype == FLOAT32:
+        try:
+            return c.in_order(depthwise_kernel(*convolution, epilogue=c.epilogue))
+        except NotApplicable as reason:
+            _tell("%s: not depthwise: %s", name, reason)
     return c.in_order(direct_conv_kernel(*convolution, dtype=c.dtype, **options))
 
 

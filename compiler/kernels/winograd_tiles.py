@@ -9,6 +9,7 @@ from typing import Any
 
 from mgec.compiler.kernels.cost import Rates
 from mgec.compiler.kernels.operand import NotApplicable
+from mgec.compiler.kernels.source import named
 from mgec.compiler.kernels.winograd_transform import TAPS, TILES, transforms
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.spatial import Geometry
@@ -146,6 +147,25 @@ class WinogradTiles:
 
         return min(range(1, min(self.mr, count) + 1), key=cost)
 
+    @property
+    def label(self) -> str:
+        """See `Tiles`."""
+        m = self.tile
+        numbers = named(mr=self.mr, nv=self.nv, block=self.block, by_panels=self.by_panels)
+        return f"F({m}x{m}) {numbers}{' ahead' * self.ahead}"
+
+    def alternatives(self, target: Target) -> list[WinogradTiles]:
+        """Other blocks, the other form, and more or fewer tiles at a time."""
+        found = [replace(self, by_panels=not self.by_panels)]
+        found += [replace(self, block=round_up(self.block * 2, self.mr))]
+        if self.block >= 2 * self.mr:
+            found.append(replace(self, block=self.block // 2 // self.mr * self.mr))
+        most = WinogradTiles.for_target(target).mr
+        for mr in (self.mr // 2, self.mr + 1, self.mr * 2):
+            if _LEAST_ROWS <= mr <= most:
+                found.append(replace(self, mr=mr, block=round_up(self.block, mr)))
+        return [*found, replace(self, ahead=not self.ahead)]
+
     def fit(self, target: Target, problem: WinogradProblem, tile: int) -> WinogradTiles:
         """These tiles for a problem and a transform."""
         lanes = target.lanes(FLOAT32.itemsize)
@@ -160,8 +180,9 @@ class WinogradTiles:
         few = -(-count // block) < _MANY_UNITS
         streams = column_bytes * problem.out_channels > _SHARED_BYTES >= column_bytes * count
         if by_panels := few or streams:
+            panels = -(-problem.out_channels // nr)
             most = max(1, target.l2_bytes // _PANEL_SHARE // (points * nr * FLOAT32.itemsize) // mr)
-            blocks = -(-count // (most * mr))
+            blocks = max(-(-count // (most * mr)), -(-_MANY_UNITS // panels))
             block = round_up(-(-count // blocks), mr)
         # 64 x 56 x 56 beyond the cache: 0.59 ms with prefetching, 0.62 to 0.66 without.
         ahead = problem.image_bytes > target.l2_bytes
@@ -173,17 +194,20 @@ def _imbalance(count: int, block: int) -> float:
     return -(-count // block // 2) * (block + _BLOCK_OVERHEAD)
 
 
+_LEAST_ROWS = 4
+"""With two vectors, eight sums: fewer would wait for each other."""
+
 _ROW_OVERHEAD = 0.5
 """Loading a row of U costs about as much as half a row of the register tile."""
 
 _WIDE_ROWS, _WIDE_PRICE = 8, 1.04
-"""14 rows take 4% longer than 7 (64 x 56 x 56, Zen 4, AVX-512, 2026-11)."""
+"""14 rows take no less time than 7 (64 x 56 x 56: 0.593 and 0.586 ms, Zen 4, AVX-512, 2026-11)."""
 
 _BLOCK_OVERHEAD = 0.3
 """A block costs a third of a tile besides its tiles: blocks of 7 and of 56 differ by 3%."""
 
 _MANY_UNITS = 8
-"""So many blocks keep several threads busy."""
+"""So many units keep several threads busy."""
 
 _SHARED_BYTES = 16 * 2**20
 """What a kernel can count on of the last-level cache.
@@ -272,8 +296,8 @@ def winograd_tile(
 ) -> int:
     """The tile of least cost; larger ones, which round more, must be clearly better."""
     costs = {tile: winograd_cost(target, inp, weight, out, tile) for tile in TILES}
-    return min(TILES, key=lambda tile: costs[tile] * _ROUNDING_PRICE[tile])
+    return min(TILES, key=lambda tile: costs[tile] * ROUNDING_PRICE[tile])
 
 
-_ROUNDING_PRICE = {2: 1.0, 4: 1.05, 6: 1.15}
+ROUNDING_PRICE = {2: 1.0, 4: 1.05, 6: 1.15}
 """What the larger errors of larger tiles are held to cost: see docs/numerics.md."""

@@ -252,4 +252,5 @@ def test_forms_chosen():
 
     assert units(56, 64) == [28]  # blocks of tiles
     assert units(14, 256) == [8, 8]  # tiles, then panels
+    assert units(28, 128) == [13, 8]  # tiles, then panels of blocks
     assert units(256, 64) == [512]

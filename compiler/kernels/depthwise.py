@@ -31,7 +31,7 @@ from mgec.compiler.kernels.conv_geometry import (
     place,
     split_columns,
 )
-from mgec.compiler.kernels.direct_conv import units_wanted
+from mgec.compiler.kernels.conv_tiles import units_wanted
 from mgec.compiler.kernels.emitter import Dim, KernelEmitter, Value, VectorLanes
 from mgec.compiler.kernels.epilogue import Epilogue, Finisher
 from mgec.compiler.kernels.operand import NotApplicable
@@ -75,12 +75,14 @@ class DepthwiseTiles:
     Attributes:
         mr: most windows per register tile.
         rows: rows of windows per unit.
-        vectors: vectors of channels per unit.
+        vectors: vectors of channels per unit; a multiple of `line`.
+        line: vectors of channels that a tile is computed for one after the other.
     """
 
     mr: int
     rows: int
     vectors: int
+    line: int = 1
 
     @staticmethod
     def fit(target: Target, images: int, rows: int, vectors: int, flops: int) -> DepthwiseTiles:
@@ -93,19 +95,22 @@ class DepthwiseTiles:
             vectors: of channels.
             flops: of the whole convolution.
         """
-        mr = _WINDOWS if target.vector_registers >= 32 else _WINDOWS_OF_16
+        line = max(1, _LINE_BYTES // target.vector_bytes)
+        lines = -(-vectors // line)
         wanted = units_wanted(flops)
-        channel_blocks = min(wanted, _CHANNEL_BLOCKS, -(-vectors // _LEAST_VECTORS))
+        channel_blocks = min(wanted, _CHANNEL_BLOCKS, -(-lines // _LEAST_LINES))
         row_blocks = min(rows, -(-wanted // (images * channel_blocks)))
-        return DepthwiseTiles(mr, -(-rows // row_blocks), -(-vectors // channel_blocks))
+        per_block = -(-lines // channel_blocks) * line
+        return DepthwiseTiles(_WINDOWS, -(-rows // row_blocks), per_block, line)
 
 
-_CHANNEL_BLOCKS, _LEAST_VECTORS = 8, 2
+_LINE_BYTES = 64
+"""Of a cache line: what is read of it once should be used at once."""
+_CHANNEL_BLOCKS, _LEAST_LINES = 8, 2
 """Units of some channels and many rows read the rows above and below them less often (5% of
-144 channels of 56 x 56, Zen 4, 2026-11); two vectors are the lines that come together."""
+144 channels of 56 x 56, Zen 4, 2026-11); two lines are fetched together."""
 _WINDOWS = 8
-_WINDOWS_OF_16 = 6
-"""Most windows of a tile, by the number of vector registers."""
+"""Most windows of a tile. With 6 or 12 it took 10 to 20% longer (AVX2, Zen 4, 2026-11)."""
 _MOST_STEPS = 4000
 """Multiply-adds that a kernel may be made of; above, large kernels make too much code."""
 
@@ -231,7 +236,7 @@ class _Depthwise:
             last = self._end(first, tiles.vectors, self.vectors)
             high = self._end(low, tiles.rows, self.height.count)
             depth = self.depth.bounds(k, plane)
-            with k.loop(first, last) as vector, k.loop(low, high) as row:
+            with k.loop(first, last, tiles.line) as vector, k.loop(low, high) as row:
                 height = self.height.bounds(k, row)
                 self._row(Row(image, plane, row, depth, height), vector)
         source = k.finish(
@@ -246,7 +251,7 @@ class _Depthwise:
         return end if size % block == 0 else self.k.min(end, size)
 
     def _row(self, row: Row, vector: Dim) -> None:
-        """All windows of a row, one vector of channels."""
+        """All windows of a row, the vectors of one cache line."""
         k, height = self.k, row.height
         inside = replace(height, low=0, high=self.height.taps)
         if height == inside or not self.unrolls:
@@ -259,10 +264,15 @@ class _Depthwise:
             self._tiles(row, vector)
 
     def _tiles(self, row: Row, vector: Dim) -> None:
-        """All tiles of a row, one vector of channels."""
+        """All tiles of a row, the vectors of one cache line."""
+        k, line = self.k, self.tiles.line
+        count = line if self.vectors % line == 0 else k.min(k.sub(self.vectors, vector), line)
         for columns in self.columns:
-            with self.k.loop(columns.start, columns.stop, columns.width) as first:
-                self._tile(row, vector, columns, first)
+            with (
+                k.loop(columns.start, columns.stop, columns.width) as first,
+                k.loop(0, count) as each,
+            ):
+                self._tile(row, k.add(vector, each), columns, first)
 
     def _tile(self, row: Row, vector: Dim, columns: Columns, first: Dim) -> None:
         """One vector of channels of the tile of windows from `first` on."""

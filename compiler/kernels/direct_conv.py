@@ -17,7 +17,7 @@ Every result is summed over the taps and channels in order, whatever the tiles a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Protocol
@@ -35,6 +35,7 @@ from mgec.compiler.kernels.conv_geometry import (
     split_columns,
     tap_runs,
 )
+from mgec.compiler.kernels.conv_tiles import ConvSizes, DirectConvTiles, step_cost
 from mgec.compiler.kernels.emitter import Buffer, Dim, KernelEmitter, Value, VectorLanes
 from mgec.compiler.kernels.epilogue import Epilogue, Finisher
 from mgec.compiler.kernels.multiply import Multiply
@@ -81,146 +82,6 @@ def pack_weight(
     return np.concatenate(rows, axis=1)
 
 
-@dataclass(frozen=True)
-class ConvSizes:
-    """The sizes that decide the tiles.
-
-    Attributes:
-        images: how many.
-        planes: windows along the slowest spatial axis.
-        rows: windows along the next one.
-        columns: windows along the fastest one, for each phase of the columns.
-        pixels: of an image.
-        taps: of the kernel.
-        groups: of channels.
-        inputs: channels per group.
-        outputs: output channels per group.
-        itemsize: bytes of an element.
-    """
-
-    images: int
-    planes: int
-    rows: int
-    columns: tuple[Axis, ...]
-    pixels: int
-    taps: int
-    groups: int
-    inputs: int
-    outputs: int
-    itemsize: int
-
-    @property
-    def weight_bytes(self) -> int:
-        """Of the whole weight."""
-        return self.groups * self.outputs * self.inputs * self.taps * self.itemsize
-
-    @property
-    def image_bytes(self) -> int:
-        """Of all images."""
-        return self.images * self.pixels * self.groups * self.inputs * self.itemsize
-
-    @property
-    def flops(self) -> int:
-        """Nominal."""
-        windows = self.images * self.planes * self.rows * sum(a.count for a in self.columns)
-        return 2 * windows * self.taps * self.inputs * self.outputs * self.groups
-
-
-@dataclass(frozen=True)
-class DirectConvTiles:
-    """Block sizes of a convolution.
-
-    Attributes:
-        mr: most windows per register tile.
-        nv: vectors of output channels per register tile.
-        rows: rows of windows per unit.
-        by_panel: whether a unit has one panel of output channels rather than all of them.
-    """
-
-    mr: int
-    nv: int
-    rows: int = 1
-    by_panel: bool = False
-
-    @staticmethod
-    def fit(target: Target, sizes: ConvSizes) -> DirectConvTiles:
-        """The tiles that take the least time by estimate, and units that balance."""
-        lanes = target.lanes(sizes.itemsize)
-        vectors = -(-sizes.outputs // lanes)
-        best: tuple[float, DirectConvTiles] | None = None
-        for nv in range(1, min(_MOST_VECTORS, vectors) + 1):
-            mr = _most_windows(target, nv)
-            if not mr:
-                continue
-            panels = [nv] * (vectors // nv) + [vectors % nv] * bool(vectors % nv)
-            total = 0.0
-            for axis in sizes.columns:
-                for columns in split_columns(axis, mr, lambda m, nv=nv: step_cost(m, nv)):
-                    tiles = (columns.stop - columns.start) // columns.width
-                    total += tiles * sum(step_cost(columns.width, v) for v in panels)
-            total *= 1 + _PER_PANEL_FORM * (len(set(panels)) - 1) + _PER_SUM * mr * nv
-            if best is None or total < best[0]:
-                best = total, DirectConvTiles(mr, nv)
-        assert best is not None, "a tile of one vector fits every target"
-        return best[1].with_units(target, sizes)
-
-    def with_units(self, target: Target, sizes: ConvSizes) -> DirectConvTiles:
-        """These tiles, and units of work."""
-        lanes = target.lanes(sizes.itemsize)
-        panels = sizes.groups * -(-sizes.outputs // (self.nv * lanes))
-        images = sizes.images * sizes.planes
-        wanted = units_wanted(sizes.flops)
-        # All panels per unit: a thread reads the whole weight and its part of the images. One
-        # panel per unit: its part of the weight and all images.
-        heavy = sizes.weight_bytes > min(sizes.image_bytes, target.l2_bytes)
-        by_panel = panels > 1 and (heavy or images * sizes.rows < wanted)
-        others = images * (panels if by_panel else 1)
-        blocks = min(sizes.rows, -(-wanted // others))
-        return replace(self, by_panel=by_panel, rows=-(-sizes.rows // blocks))
-
-
-_MOST_VECTORS = 4
-_UNITS = 16
-"""How many units a large convolution should have: threads claim half of what is left."""
-_UNIT_FLOPS = 200_000
-"""The least worth being a unit: about 2 us."""
-
-
-def units_wanted(flops: int) -> int:
-    """How many units a convolution should have."""
-    return max(1, min(_UNITS, flops // _UNIT_FLOPS))
-
-
-def _most_windows(target: Target, nv: int) -> int:
-    """Windows per register tile such that accumulators, weights and inputs fit."""
-    spare = 1 if target.has_fma else 2
-    return min(_MOST_WINDOWS[nv], (target.vector_registers - nv - spare) // nv)
-
-
-_MOST_WINDOWS = {1: 14, 2: 8, 3: 8, 4: 6}
-"""By vectors per tile. More gained nothing (2 x 12 is as fast as 2 x 8, Zen 4, 2026-11)."""
-
-
-def step_cost(windows: int, vectors: int) -> float:
-    """Estimated time of one tap and channel of a register tile, in multiply-adds.
-
-    As many loads as multiply-adds run at a time, and few sums wait for each other. Elements of
-    the image come from the first-level cache, weights from the second (fitted to tiles from
-    1 x 1 to 14 x 1 and 6 x 4, AVX2 and AVX-512 on Zen 4, 2026-11).
-    """
-    loads = _LOAD_IMAGE * windows + _LOAD_WEIGHT * vectors
-    return max(windows * vectors, windows + vectors, 2 * vectors, _LATENCY) + loads
-
-
-_LATENCY = 8
-"""Multiply-adds in flight."""
-_LOAD_IMAGE, _LOAD_WEIGHT = 0.05, 0.3
-_PER_SUM = 0.002
-"""What one more accumulator must save: it makes every form of the tile longer."""
-_PER_PANEL_FORM = 0.03
-"""What a last panel of other width than the others must save: it doubles the code."""
-
-
 def direct_conv_kernel(
     name: str,
     target: Target,
@@ -264,9 +125,13 @@ def direct_conv_kernel(
     depth, height, width = conv_axes(inp[1:-1], out[1:-1], weight[2:], attrs)
     nest = ConvNest(
         maps, tuple(out), depth, height, (Phase(width),), (depth.size, height.size, width.size),
-        (depth.taps, height.taps, width.taps), groups, parts, weight[0] // groups,
+        (depth.taps, height.taps, width.taps), groups, parts, weight[0] // groups, maps.flops,
     )  # fmt: skip
-    return emit_conv(name, target, nest, dtype, epilogue or Epilogue(), tiles, "direct conv")
+
+    def packed(columns: int, together: int) -> Packing:
+        return Packing("convolution panels", (groups, columns, parts, together))
+
+    return emit_conv(name, target, nest, packed, dtype, epilogue, tiles, "direct conv")
 
 
 class Walk(Protocol):
@@ -314,6 +179,7 @@ class ConvNest:
         groups: of channels.
         channels: of each image, per group.
         outputs: output channels per group.
+        flops: of the whole convolution.
     """
 
     maps: ContractionMaps
@@ -326,13 +192,14 @@ class ConvNest:
     groups: int
     channels: tuple[int, ...]
     outputs: int
+    flops: int
 
     def sizes(self, itemsize: int) -> ConvSizes:
         """What decides the tiles."""
         return ConvSizes(
             self.out[0], self.depth.count, self.height.count,
             tuple(phase.axis for phase in self.phases), prod(self.image), prod(self.kernel),
-            self.groups, sum(self.channels), self.outputs, itemsize,
+            self.groups, sum(self.channels), self.outputs, itemsize, self.flops,
         )  # fmt: skip
 
 
@@ -340,12 +207,25 @@ def emit_conv(
     name: str,
     target: Target,
     nest: ConvNest,
+    packed: Callable[[int, int], Packing],
     dtype: DType,
-    epilogue: Epilogue,
+    epilogue: Epilogue | None,
     tiles: DirectConvTiles | None,
     template: str,
 ) -> KernelSource:
-    """The kernel of a convolution given as a nest; see `direct_conv_kernel`."""
+    """The kernel of a convolution given as a nest; see `direct_conv_kernel`.
+
+    Args:
+        name: symbol of the kernel.
+        target: what to compile for.
+        nest: the convolution.
+        packed: how the weight must lie, given the columns of a panel, and how many channels
+            stand together.
+        dtype: a float.
+        epilogue: what happens to a sum before it is stored.
+        tiles: block sizes; by default from the target and the sizes.
+        template: what people call it.
+    """
     if not is_float(dtype):
         raise NotApplicable(f"sums of {dtype.name}")
     if not prod(nest.out):
@@ -356,7 +236,9 @@ def emit_conv(
     channels = tuple(count // multiply.group for count in nest.channels)
     nest = replace(nest, channels=channels)
     tiles = tiles or DirectConvTiles.fit(target, nest.sizes(multiply.sums.itemsize))
-    return _DirectConv(name, target, nest, multiply, epilogue, tiles).emit(template)
+    conv = _DirectConv(name, target, nest, multiply, epilogue or Epilogue(), tiles)
+    source = conv.emit(template)
+    return replace(source, packing=((len(channels), packed(conv.width, multiply.group)),))
 
 
 @dataclass(frozen=True)
@@ -429,11 +311,7 @@ class _DirectConv:
                 self._panel(outer[0], image, plane, low, high)
             else:
                 self._panels(image, plane, low, high)
-        source = k.finish(Units(((tuple(sizes), 1),)), template=template, flops=nest.maps.flops)
-        group = self.multiply.group
-        channels = tuple(count * group for count in nest.channels)
-        how = Packing("convolution panels", (nest.groups, self.width, channels, group))
-        return replace(source, packing=((len(self.inputs), how),))
+        return k.finish(Units(((tuple(sizes), 1),)), template=template, flops=nest.flops)
 
     # -- panels and rows ----------------------------------------------------------------------
 

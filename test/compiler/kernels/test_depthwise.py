@@ -95,7 +95,7 @@ def test_float64(run, target):
     check(run, target, (2, 6, 9, 10), (10, 1, 3, 3), square(10, padding=1), FLOAT64)
 
 
-@pytest.mark.parametrize("tiles", [DepthwiseTiles(3, 2, 1), DepthwiseTiles(5, 9, 2)])
+@pytest.mark.parametrize("tiles", [DepthwiseTiles(3, 2, 1), DepthwiseTiles(5, 9, 4, 2)])
 def test_tiles(run, target, tiles):
     """The result does not depend on the tiles, to the bit."""
     inp, weight, attrs = (2, 7, 13, 40), (40, 1, 3, 3), square(40, padding=1)

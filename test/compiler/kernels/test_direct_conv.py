@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from mgec.compiler.kernels.conv_geometry import Axis, split_columns, tap_runs
-from mgec.compiler.kernels.direct_conv import (
-    ConvSizes,
-    DirectConvTiles,
-    direct_conv_kernel,
-    pack_weight,
-)
+from mgec.compiler.kernels.conv_tiles import ConvSizes, DirectConvTiles
+from mgec.compiler.kernels.direct_conv import direct_conv_kernel, pack_weight
 from mgec.compiler.kernels.epilogue import Epilogue, Extra
 from mgec.compiler.kernels.operand import NotApplicable
 from mgec.compiler.targets import host_target, target_named
@@ -210,7 +206,8 @@ def test_runs_of_taps():
 def sizes(rows, outputs, inputs, columns=None):
     """Of a 3x3 convolution of square images."""
     axis = Axis(rows, columns or rows, 3, low=-1)
-    return ConvSizes(1, 1, rows, (axis,), rows * rows, 9, 1, inputs, outputs, 4)
+    flops = 2 * rows * axis.count * 9 * inputs * outputs
+    return ConvSizes(1, 1, rows, (axis,), rows * rows, 9, 1, inputs, outputs, 4, flops)
 
 
 @pytest.mark.parametrize("name", ["x86-64", "x86-64-v3", "x86-64-v4", "aarch64"])

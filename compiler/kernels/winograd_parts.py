@@ -109,8 +109,9 @@ class Part:
 
     @property
     def text(self) -> str:
-        """The finished function."""
-        return self.k.finish(Units(), template="").text
+        """The finished function, which other objects do not see."""
+        head, _, rest = self.k.finish(Units(), template="").text.partition(" {\n")
+        return f"{head} attributes {{llvm.linkage = #llvm.linkage<internal>}} {{\n{rest}"
 
     def call(self, other: Part, indices: Sequence[Dim], low: Dim, high: Dim) -> None:
         """Calls another function on the same buffers."""

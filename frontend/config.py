@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     log: str
     default_device: str
     disable_trace: bool
+    peers_root: Path | None
 
 __all__ = ["OPTIONS", "Option", "Row", "environment", "get_logger", "override", "reset", "table"]
 
@@ -167,6 +168,10 @@ OPTIONS: dict[str, Option] = {
         Option(
             "disable_trace", "MGE_DISABLE_TRACE", "on or off", lambda: False, _boolean,
             "Run functions under jit.trace eagerly, one op at a time.",
+        ),
+        Option(
+            "peers_root", "MGEC_PEERS_ROOT", "a folder", lambda: None, _folder,
+            "Other frameworks and models that benchmarks/nets.py measures mgec beside.",
         ),
     )
 }  # fmt: skip

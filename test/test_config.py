@@ -24,6 +24,7 @@ GOOD = [
     ("MGEC_LOG", "DEBUG", "log", "debug"),
     ("MGE_DEFAULT_DEVICE", "cpux", "default_device", "cpux"),
     ("MGE_DISABLE_TRACE", "yes", "disable_trace", True),
+    ("MGEC_PEERS_ROOT", "/tmp/x", "peers_root", Path("/tmp/x")),
 ]
 BAD = [
     ("MGEC_DEBUG", "6"),

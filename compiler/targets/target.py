@@ -31,6 +31,8 @@ class Target:
         has_fma: whether multiply-add is one instruction.
         converts_half: whether float16 to float32 and back are instructions.
         has_bfloat16_dot: whether sums of two products of bfloat16 are one instruction.
+        saves_memory: whether kernels keep constants as small as they are, where a larger form
+            would be faster.
         l1_bytes: first-level data cache per core.
         l2_bytes: second-level cache per core.
         required: CPU flags an artifact for this target needs at run time, as Linux names them.
@@ -45,6 +47,7 @@ class Target:
     has_fma: bool
     converts_half: bool = True
     has_bfloat16_dot: bool = False
+    saves_memory: bool = False
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 1024 * 1024
     required: tuple[str, ...] = ()
@@ -62,7 +65,8 @@ class Target:
     def key(self) -> str:
         """What distinguishes code for this target, for caches."""
         caches = f"{self.l1_bytes}/{self.l2_bytes}"  # they decide tile sizes
-        return f"{self.triple}/{self.cpu}/{self.features}/{self.vector_bytes}/{caches}"
+        goal = "/small" if self.saves_memory else ""
+        return f"{self.triple}/{self.cpu}/{self.features}/{self.vector_bytes}/{caches}{goal}"
 
 
 _X86 = "x86_64-unknown-linux-gnu"

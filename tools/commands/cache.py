@@ -1,7 +1,7 @@
-"""Shows or clears the cache of compiled kernels.
+"""Shows or clears the cache of compiled kernels and models.
 
-The cache is always safe to clear: kernels are compiled again when they are needed. MGEC_CACHE_DIR
-moves it, MGEC_CACHE=off does without it.
+The cache is always safe to clear: what is missing is compiled again when it is needed.
+MGEC_CACHE_DIR moves it, MGEC_CACHE=off does without it.
 """
 
 from __future__ import annotations
@@ -18,33 +18,41 @@ from mgec.tools.commands._model import counted
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("--clear", action="store_true", help="remove every compiled kernel")
+    parser.add_argument("--clear", action="store_true", help="remove everything that was compiled")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints where the cache is and how large; empties it if asked to."""
-    files, nbytes = cache_size()
-    size = f"{counted(files, 'kernel')}, {nbytes / 1e6:.2f} MB"
+    (kernels, kernel_bytes), (models, model_bytes) = cache_size()
+    size = (
+        f"{counted(kernels, 'kernel')}, {kernel_bytes / 1e6:.2f} MB; "
+        f"{counted(models, 'model')}, {model_bytes / 1e6:.2f} MB"
+    )
     if not arguments.clear:
         state = "" if config.cache else " (off: MGEC_CACHE)"
         sys.stdout.write(f"{config.cache_dir}: {size}{state}\n")
         return 0
-    try:
-        if _kernels().exists():
-            shutil.rmtree(_kernels())
-    except OSError as error:
-        raise FileError(
-            f"cannot clear {_kernels()}: {error.strerror or error}",
-            fix="check who owns the folder",
-        ) from error
+    for folder in _FOLDERS:
+        path = config.cache_dir / folder
+        try:
+            if path.exists():
+                shutil.rmtree(path)
+        except OSError as error:
+            raise FileError(
+                f"cannot clear {path}: {error.strerror or error}", fix="check who owns the folder"
+            ) from error
     sys.stdout.write(f"{config.cache_dir}: cleared {size}\n")
     return 0
 
 
-def cache_size() -> tuple[int, int]:
-    """How many compiled kernels there are, and their bytes."""
+def cache_size() -> list[tuple[int, int]]:
+    """How many compiled kernels there are, and their bytes; likewise for models."""
+    return [_count(config.cache_dir / folder, ending) for folder, ending in _FOLDERS.items()]
+
+
+def _count(folder: Path, ending: str) -> tuple[int, int]:
     sizes: list[int] = []
-    for path in _kernels().rglob("*.kernel"):
+    for path in folder.rglob(f"*{ending}"):
         try:
             sizes.append(path.stat().st_size)
         except OSError:  # another process replaced it just now
@@ -52,7 +60,6 @@ def cache_size() -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def _kernels() -> Path:
-    # As in `mgec.compiler.cache`. Only this folder is ever cleared: the user may have put the
-    # cache where other files are.
-    return config.cache_dir / "kernels"
+# As in `mgec.compiler.cache` and `model_cache`. Only these folders are ever cleared: the user may
+# have put the cache where other files are.
+_FOLDERS = {"kernels": ".kernel", "models": ".mge"}

@@ -15,11 +15,15 @@ for C programs: so, obj (each with a header beside it), header, exe. They hold t
 kernels that the model uses and the runtime. Another architecture needs its C compiler
 (aarch64-linux-gnu-gcc) or pip install mgec[cross].
 
+An .onnx file that was compiled before, with the same options, is not compiled again: its artifact
+comes from the cache (mgec cache).
+
 The phases are trace, graph, kernels (the whole graph as one file), then linalg, vector, llvm,
 object (one file per kernel, in a folder); -o says where, the text goes to the standard output
 otherwise. What trace, graph and kernels print can be compiled further with --compile-from.
 
   mgec compile net.py:predict --input x:1,3,224,224 -o net.mge
+  mgec compile net.onnx --input x:1x3x224x224 --precision bf16 -o net.mge
   mgec compile net.mge --target x86-64-v3 -o net-v3.mge
   mgec compile net.mge --target aarch64-linux-gnu --emit so -o libnet.so
   mgec compile net.py --compile-to graph -o net.mlir
@@ -29,9 +33,13 @@ otherwise. What trace, graph and kernels print can be compiled further with --co
 from __future__ import annotations
 
 import argparse
+import mmap
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +90,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="0 runs no optimization and fuses nothing (default 2)",
     )
     parser.add_argument(
+        "--precision",
+        choices=("f32", "bf16"),
+        default="f32",
+        help="bf16 multiplies bfloat16, and sums in float32, where that is faster (default f32)",
+    )
+    parser.add_argument(
+        "--optimize",
+        choices=("speed", "size"),
+        default="speed",
+        help="size keeps weights as small as they are, which costs speed (default speed)",
+    )
+    parser.add_argument(
+        "--graph",
+        choices=("keep", "strip"),
+        help="whether the artifact carries its graph, to be compiled again for another target "
+        "(default: keep; strip for .onnx)",
+    )
+    parser.add_argument(
         "--input",
         action="append",
         default=[],
@@ -112,12 +138,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compiles."""
+    from mgec.compiler import model_cache
     from mgec.compiler.targets import target_named
 
     clock = _Clock()
     path, function = split_source(arguments.source)
     _check_usage(arguments, path, function)
     target = target_named(arguments.target or config.target)
+    if arguments.optimize == "size":
+        target = replace(target, saves_memory=True)
+    key = _cache_key(arguments, path, target)
+    if key is not None and (found := model_cache.find(key)) is not None:
+        _copy(found, Path(arguments.output))
+        size = found.stat().st_size / 1e6
+        sys.stdout.write(
+            f"{arguments.output}: {path.stem} for {target.name}, from the cache, "
+            f"{size:.2f} MB, {clock.total():.2f} s\n"
+        )
+        return 0
     graph, since, name = _load(arguments, path, function)
     clock.lap("load", "trace" if path.suffix == ".py" else "read")
     if arguments.compile_to in GRAPH_PHASES:
@@ -126,9 +164,50 @@ def run(arguments: argparse.Namespace) -> int:
         _write_kernels(arguments, graph, since, target, clock)
     else:
         _write_model(arguments, graph, since, arguments.name or name, target, clock)
+        if key is not None:
+            model_cache.store(key, lambda to: _copy(Path(arguments.output), to))
     if arguments.time_passes:
         clock.print_table()
     return 0
+
+
+def _cache_key(arguments: argparse.Namespace, path: Path, target: Target) -> str | None:
+    """What identifies the artifact in the cache of models; None if it is not to be cached."""
+    kind = arguments.emit or emitted_by_ending(Path(arguments.output or ""))
+    wanted = (arguments.compile_to, arguments.dump_phases_to, config.dump, arguments.time_passes)
+    if path.suffix != ".onnx" or kind != "mge" or any(wanted) or not config.cache:
+        return None
+    options = (
+        target.key, arguments.name, arguments.opt_level, arguments.precision, arguments.graph,
+        sorted(arguments.input), path.stem,
+    )  # fmt: skip
+    if _may_have_external_data(path):
+        return None
+    from mgec.compiler.model_cache import model_key
+
+    return model_key(path, repr(options))
+
+
+def _may_have_external_data(path: Path) -> bool:
+    """Whether weights may lie in other files, named by an entry "location"."""
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(b"\x0a\x08location") >= 0
+
+
+def _copy(source: Path, to: Path) -> None:
+    """Copies a file, all of it or nothing."""
+    try:
+        with tempfile.TemporaryDirectory(dir=to.parent, prefix=".mgec-") as folder:
+            part = Path(folder) / to.name
+            shutil.copyfile(source, part)
+            part.replace(to)
+    except OSError as error:
+        raise FileError(
+            f"cannot write {to}: {error.strerror or error}", fix="check the folder"
+        ) from error
 
 
 def split_source(text: str) -> tuple[Path, str]:
@@ -269,6 +348,8 @@ def _run_phases(
         since=since,
         until=until,
         optimize=arguments.opt_level > 0,
+        precision=arguments.precision,
+        target=target.name,
         observe=clock.note,
         after_phase=_dump(arguments, target),
     )
@@ -331,11 +412,15 @@ def _write_model(
 
     output = Path(arguments.output)
     kind = arguments.emit or emitted_by_ending(output)
+    stripped = arguments.graph == "strip" or (
+        arguments.graph is None and Path(arguments.source).suffix == ".onnx"
+    )
     compiled = compile_graph(
         graph,
         target=target,
         optimize=arguments.opt_level > 0,
-        keep_source=kind == "mge",
+        precision=arguments.precision,
+        keep_source=kind == "mge" and not stripped,
         since=since,
         observe=clock.note,
         after_phase=_dump(arguments, target),

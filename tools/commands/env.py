@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the report."""
     options = config.table()  # first: a wrong option is an error, not half a report
-    files, nbytes = cache_size()
+    counts = cache_size()
+    files, nbytes = (sum(column) for column in zip(*counts, strict=True))
     facts: dict[str, Any] = {
         "versions": {
             "mgec": __version__,

@@ -40,7 +40,7 @@ def checkout_files() -> list[Path]:
         for source in (CHECKOUT / folder).rglob("*.py"):
             if source.with_name("__init__.py").exists():
                 found.append(prefix / source.relative_to(CHECKOUT / folder))
-    found += [Path("runtime/native") / p.name for p in CHECKOUT.glob("runtime/native/*.[ch]")]
+    found += [p.relative_to(CHECKOUT) for p in CHECKOUT.glob("runtime/native/**/*.[ch]")]
     return found
 
 

@@ -99,7 +99,9 @@ class GraphModule:
         names: list[str] = []
         for i, entry in enumerate(entries):
             found = entry.data.get(NAME) if entry is not None else None
-            names.append(found.data if found is not None else f"{prefix}_{i}")
+            name = found.data if found is not None else f"{prefix}_{i}"
+            # A string with escapes is parsed as bytes.
+            names.append(name.decode() if isinstance(name, bytes) else name)
         return names
 
     @property

@@ -129,10 +129,28 @@ def _read_file(path: Path) -> tuple[bytes, dict[int, Place]]:
         raise FileError(f"cannot read {path}: {error}", fix="check the path") from error
 
 
+def check_text(*names: str | bytes) -> None:
+    """Refuses names that are not UTF-8, which protobuf hands out as bytes.
+
+    Raises:
+        ModelError: naming the first.
+    """
+    for name in names:
+        if not isinstance(name, str):
+            raise ModelError(
+                f"the name {name!r} is not UTF-8 text",
+                fix="the file may be damaged: export it again",
+            )
+
+
 def _check_versions(model: onnx.ModelProto, name: str) -> None:
     onnx = import_onnx()
     if not model.HasField("graph"):
         raise ModelError(f"{name}: there is no graph in the model", fix="export the model again")
+    graph = model.graph
+    for values in (graph.input, graph.output, graph.initializer):
+        check_text(*(value.name for value in values))
+    check_text(graph.name, *(o.domain for o in model.opset_import))
     if not FIRST_IR_VERSION <= model.ir_version <= onnx.IR_VERSION:
         raise ModelError(
             f"{name}: the file has IR version {model.ir_version}, but {FIRST_IR_VERSION} to "

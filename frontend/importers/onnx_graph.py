@@ -14,7 +14,13 @@ from mgec.compiler.graph_module import GraphModule
 from mgec.dialects.mge.spec import DTYPES, TensorSpec
 from mgec.errors import MgecError, ModelError
 from mgec.importers import onnx_ops as _  # noqa: F401 - registers the handlers
-from mgec.importers.onnx_file import ModelFile, import_onnx, opsets, tensor_array
+from mgec.importers.onnx_file import (
+    ModelFile,
+    check_text,
+    import_onnx,
+    opsets,
+    tensor_array,
+)
 from mgec.importers.onnx_node import (
     Input,
     NeedsValue,
@@ -180,6 +186,7 @@ class GraphImporter:
 
     def _visit(self, proto: onnx.NodeProto, scope: _Scope) -> None:
         """Imports one node and defines its outputs."""
+        check_text(proto.op_type, proto.domain, proto.name, *proto.input, *proto.output)
         results: Sequence[Any]
         inputs: list[Any] = []
         try:
@@ -235,13 +242,14 @@ class GraphImporter:
         if opset is None:
             raise Unsupported(f"the model does not say which opset of domain {domain!r} it uses")
         schema = schema_of(domain, proto.op_type, opset)
-        if schema is None or schema.proto.deprecated:
+        if schema is None:
             raise Unsupported(f"there is no such op in opset {opset} of domain {domain!r}")
         node = Node(proto, schema, opset, inputs, attributes, self)
         handler = handler_of(domain, proto.op_type, schema.version)
         if handler is not None:
             results = handler(self.b, node)
             if results is not NotImplemented:
+                node.check_all_read()
                 return _as_tuple(results)
         body = self._body(schema.proto, proto, attributes, inputs, opset)
         if body is None:

@@ -181,6 +181,7 @@ class Node:
         self.graph = graph
         self._schema = schema
         self._attributes = attributes
+        self._read: set[str] = set()
         self._check()
 
     def _check(self) -> None:
@@ -215,6 +216,7 @@ class Node:
 
     def has(self, name: str) -> bool:
         """Whether an attribute is given."""
+        self._read.add(name)
         return name in self._attributes
 
     def attr(self, name: str, default: Any = None) -> Any:
@@ -222,11 +224,27 @@ class Node:
 
         Strings are `str`, lists are lists, tensors and graphs are protobuf messages.
         """
+        self._read.add(name)
         found = self._attributes.get(name)
         if found is None:
             return self._schema.defaults.get(name, default)
         expected = self._schema.types[name]
         return _attribute_value(found, expected)
+
+    def ignore(self, *names: str) -> None:
+        """Says that attributes do not matter, for this op or in this case."""
+        self._read.update(names)
+
+    def check_all_read(self) -> None:
+        """Refuses attributes that the handler did not look at: they may be newer than it is.
+
+        Raises:
+            Unsupported: naming one, unless it has its default value.
+        """
+        for name in sorted(set(self._attributes) - self._read):
+            value = _attribute_value(self._attributes[name], self._schema.types[name])
+            if name not in self._schema.defaults or value != self._schema.defaults[name]:
+                raise Unsupported(f"attribute {name!r}")
 
     def int(self, name: str, default: int = 0) -> int:
         """An integer attribute."""

@@ -164,7 +164,6 @@ def _compare(expected: Sequence[Any], outputs: Sequence[Any], rtol: float, atol:
 def _load(case: Any) -> tuple[Any, list[tuple[list[Any], list[Any]]]]:
     """The model of a case, and pairs of inputs and expected outputs."""
     import onnx
-    from onnx import numpy_helper
     from onnx.backend.test.runner import Runner
 
     if case.model is not None:

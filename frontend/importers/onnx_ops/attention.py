@@ -13,13 +13,14 @@ from mgec.importers.onnx_value import Value
 @onnx_op("Attention")
 def attention(b: Any, node: Node) -> Value:
     """Without masks, caches, caps and further outputs, in the dtype of the operands."""
+    known = {"scale", "is_causal", "q_num_heads", "kv_num_heads"}
     plain = (
-        not any(node.has_input(i) for i in range(3, 7))
+        {attribute.name for attribute in node.proto.attribute} <= known
+        and not any(node.has_input(i) for i in range(3, 7))
         and not any(node.wanted[1:])
-        and not node.attr("softcap", 0.0)
-        and not node.has("softmax_precision")
         and node.x(0).dtype in (FLOAT32, FLOAT64)
     )
+    node.ignore("q_num_heads", "kv_num_heads")
     operands = [node.x(i) for i in range(3)]
     query, key, value = (_by_position(b, node, x, i) for i, x in enumerate(operands))
     causal = node.flag("is_causal")

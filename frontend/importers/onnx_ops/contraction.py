@@ -38,6 +38,7 @@ def matmul_op(b: Any, node: Node) -> Value:
 def gemm(b: Any, node: Node) -> Value:
     """alpha * lhs @ rhs + beta * c, either operand transposed."""
     lhs, rhs, c = node.x(0), node.x(1), node.optional(2)
+    node.ignore("broadcast", "beta")
     if lhs.rank != 2 or rhs.rank != 2:
         raise ModelError(
             f"Gemm of {lhs.spec} and {rhs.spec}, but matrices are needed",

@@ -23,6 +23,7 @@ _MOST_ITERATIONS = 100_000
 def if_(b: Any, node: Node) -> list[Any]:
     """One branch if the condition is known, else both."""
     condition = node.x(0)
+    node.ignore("then_branch", "else_branch")
     if condition.array is not None:
         chosen = "then_branch" if condition.array.reshape(-1)[0] else "else_branch"
         return node.graph.subgraph(node.attr(chosen), [])

@@ -52,6 +52,7 @@ def padding_of(
         strides: distance between windows.
     """
     count = len(sizes)
+    node.ignore("pads")  # auto_pad makes its own
     auto = node.attr("auto_pad", "NOTSET") or "NOTSET"
     if auto == "NOTSET":
         pads = node.ints("pads") or (0,) * (2 * count)
@@ -176,6 +177,7 @@ def _transposed_padding(
 ) -> tuple[tuple[int, int], ...]:
     """What is cut off at each end of each axis; a negative number adds zeros."""
     count = len(sizes)
+    node.ignore("pads", "auto_pad")  # output_shape comes first
     wanted = node.ints("output_shape")
     auto = node.attr("auto_pad", "NOTSET") or "NOTSET"
     if wanted is None and auto in ("NOTSET", "VALID"):

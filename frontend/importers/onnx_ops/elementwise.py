@@ -47,6 +47,7 @@ for _onnx_name, _mge_name in _UNARY.items():
 def operands(b: Any, node: Node) -> tuple[Value, Value]:
     """The two operands of a binary op; before opset 7 the second is aligned by an attribute."""
     x, y = node.x(0), node.x(1)
+    node.ignore("axis")
     axis = node.attr("axis") if node.attr("broadcast", 0) else None
     if axis is not None and y.rank:
         start = node.normal_axis(int(axis), x.rank)
@@ -244,6 +245,7 @@ def cast(b: Any, x: Value, dtype: DType) -> Value:
 def cast_op(b: Any, node: Node) -> Value:
     """To the element type `to`; floats truncate."""
     to = node.int("to")
+    node.ignore("saturate", "round_mode")  # of 8-bit floats
     dtype = dtype_of(to)
     if dtype not in DTYPES:
         raise Unsupported(f"element type {type_name(to)}")
@@ -253,6 +255,7 @@ def cast_op(b: Any, node: Node) -> Value:
 @onnx_op("CastLike")
 def cast_like(b: Any, node: Node) -> Value:
     """To the element type of the second input."""
+    node.ignore("saturate", "round_mode")  # of 8-bit floats
     return cast(b, node.x(0), node.x(1).dtype)
 
 
@@ -277,6 +280,7 @@ def identity(b: Any, node: Node) -> Any:
 def dropout(b: Any, node: Node) -> tuple[Value, ...]:
     """The input: at inference nothing is dropped."""
     x = node.x(0)
+    node.ignore("ratio", "seed", "is_test")
     training = False
     if node.version >= 12 and node.has_input(2):
         training = bool(node.known(2, "training_mode").reshape(-1)[0])

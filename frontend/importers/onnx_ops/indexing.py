@@ -183,6 +183,7 @@ def top_k(b: Any, node: Node) -> tuple[Value, Value]:
     axis = node.axis(x.rank, default=-1)
     k = node.int("k") if node.version < 10 else node.known_int(1, "k")
     largest = bool(node.attr("largest", 1))
+    node.ignore("sorted")  # without it any order will do
     values, indices = b.topk(x, k=k, axis=axis, descending=largest)
     return values, int64(b, indices)
 

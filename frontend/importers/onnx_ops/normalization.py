@@ -23,6 +23,7 @@ def batch_norm(b: Any, node: Node) -> tuple[Value, ...]:
     """With given statistics, or in training mode with the batch's own."""
     x, scale, bias, mean, variance = (node.x(i) for i in range(5))
     eps = node.attr("epsilon")
+    node.ignore("momentum", "spatial", "is_test")
     if node.version < 9 and not node.attr("spatial", 1):
         raise Unsupported("spatial=0")
     training = node.flag("training_mode")

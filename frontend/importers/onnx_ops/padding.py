@@ -34,6 +34,7 @@ def pad(b: Any, node: Node) -> Value:
     for i, axis in enumerate(axes):
         low[axis], high[axis] = pads[i], pads[i + len(axes)]
     mode = node.attr("mode")
+    node.ignore("value")
     if mode == "constant":
         return _constant(b, node, x, low, high)
     if mode not in _NUMPY_MODES:

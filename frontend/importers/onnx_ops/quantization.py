@@ -60,6 +60,7 @@ def quantize(b: Any, x: Value, scale: Value, zero: Value | None, dtype: DType) -
 def quantize_linear(b: Any, node: Node) -> Value:
     """To 8 or 16 bits, the type of the zero point."""
     x, scale, zero = node.x(0), node.x(1), node.optional(2)
+    node.ignore("axis", "block_size", "saturate", "output_dtype")
     dtype = UINT8
     if zero is not None:
         dtype = zero.dtype
@@ -80,6 +81,7 @@ def quantize_linear(b: Any, node: Node) -> Value:
 def dequantize_linear(b: Any, node: Node) -> Value:
     """(x - zero point) * scale."""
     x, scale, zero = node.x(0), node.x(1), node.optional(2)
+    node.ignore("axis", "block_size")
     x, zero = _widened(x), None if zero is None else _widened(zero)
     wide = b.cast(x, INT32)
     if zero is not None:

@@ -173,6 +173,7 @@ def recurrent(b: Any, node: Node) -> tuple[Value, ...]:
     """One or two directions over a sequence of known length."""
     x, weight, recurrence = node.x(0), node.x(1), node.x(2)
     direction = node.attr("direction")
+    node.ignore("hidden_size", "output_sequence", "activation_alpha", "activation_beta")
     count = 2 if direction == "bidirectional" else 1
     if direction not in ("forward", "reverse", "bidirectional"):
         raise Unsupported(f"direction {direction!r}")

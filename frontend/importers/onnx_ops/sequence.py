@@ -23,6 +23,7 @@ def sequence_construct(b: Any, node: Node) -> Sequence_:
 @onnx_op("SequenceEmpty")
 def sequence_empty(b: Any, node: Node) -> Sequence_:
     """No tensors."""
+    node.ignore("dtype")
     return Sequence_([])
 
 
@@ -92,6 +93,7 @@ def split_to_sequence(b: Any, node: Node) -> Sequence_:
     axis = node.axis(x.rank)
     length = x.shape[axis]
     keep = True
+    node.ignore("keepdims")
     if not node.has_input(1):
         sizes = [1] * length
         keep = bool(node.attr("keepdims", 1))

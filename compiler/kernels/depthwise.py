@@ -34,13 +34,14 @@ from mgec.compiler.kernels.conv_geometry import (
 from mgec.compiler.kernels.conv_tiles import units_wanted
 from mgec.compiler.kernels.emitter import Dim, KernelEmitter, Value, VectorLanes
 from mgec.compiler.kernels.epilogue import Epilogue, Finisher
+from mgec.compiler.kernels.multiply import Multiply
 from mgec.compiler.kernels.operand import NotApplicable
 from mgec.compiler.kernels.packing import Array, Packing, packing
-from mgec.compiler.kernels.source import KernelSource, Units
+from mgec.compiler.kernels.source import KernelSource, Units, named
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.contraction import ContractionMaps
-from mgec.dialects.mge.lane import Lane
-from mgec.dialects.mge.spec import FLOAT32, FLOAT64, DType
+from mgec.dialects.mge.lane import Lane, lane_type
+from mgec.dialects.mge.spec import FLOAT32, DType, is_float
 
 
 @packing("grouped vectors")
@@ -84,6 +85,24 @@ class DepthwiseTiles:
     vectors: int
     line: int = 1
 
+    @property
+    def label(self) -> str:
+        """See `Tiles`."""
+        return named(mr=self.mr, rows=self.rows, vectors=self.vectors, line=self.line)
+
+    def alternatives(self, target: Target) -> list[DepthwiseTiles]:
+        """Other tiles, then units of other forms."""
+        found = [replace(self, mr=mr) for mr in _OTHER_WINDOWS if mr != self.mr]
+        found += [replace(self, line=line) for line in (1, 2) if line != self.line]
+        found += [replace(self, rows=self.rows * 2), replace(self, vectors=self.vectors * 2)]
+        if self.rows > 1:
+            found.append(replace(self, rows=-(-self.rows // 2)))
+        if self.vectors > self.line:
+            lines = -(-self.vectors // (2 * self.line))
+            found.append(replace(self, vectors=lines * self.line))
+        whole = self.rows * self.vectors  # rows in one unit, channels in several
+        return [*found, replace(self, rows=whole, vectors=self.line)]
+
     @staticmethod
     def fit(target: Target, images: int, rows: int, vectors: int, flops: int) -> DepthwiseTiles:
         """Tiles that fill the registers, and units that balance.
@@ -111,6 +130,8 @@ _CHANNEL_BLOCKS, _LEAST_LINES = 8, 2
 144 channels of 56 x 56, Zen 4, 2026-11); two lines are fetched together."""
 _WINDOWS = 8
 """Most windows of a tile. With 6 or 12 it took 10 to 20% longer (AVX2, Zen 4, 2026-11)."""
+_OTHER_WINDOWS = (4, 6, 12)
+"""What a measurement of one kernel may prefer."""
 _MOST_STEPS = 4000
 """Multiply-adds that a kernel may be made of; above, large kernels make too much code."""
 
@@ -138,7 +159,7 @@ def depthwise_kernel(
         weight: [O, C/groups, *kernel]; a constant, which the kernel wants packed.
         out: [N, *windows, O].
         attrs: plain attributes of the op, defaults filled in; `channels_last` is set.
-        dtype: float32 or float64.
+        dtype: a float; 16-bit floats are summed in float32, which is what the epilogue is given.
         epilogue: what happens to a sum before it is stored.
         tiles: block sizes; by default from the target and the sizes.
 
@@ -149,13 +170,14 @@ def depthwise_kernel(
         NotApplicable: if this template cannot serve the convolution, or would be slow.
     """
     groups = attrs["groups"]
-    if dtype not in (FLOAT32, FLOAT64):
+    if not is_float(dtype):
         raise NotApplicable(f"sums of {dtype.name}")
     if groups == 1:
         raise NotApplicable("one group")
     if not prod(out):
         raise NotApplicable("an empty result")
-    lanes = target.lanes(dtype.itemsize)
+    multiply = Multiply(dtype)
+    lanes = target.lanes(multiply.sums.itemsize)
     per_group = weight[0] // groups
     together = min(groups, lanes // per_group)
     if not together:
@@ -163,8 +185,9 @@ def depthwise_kernel(
     if together * weight[1] > 2 * lanes:
         raise NotApplicable("groups of many input channels and few output channels")
     return _Depthwise(
-        name, target, maps, inp, weight, out, attrs, dtype, epilogue or Epilogue(), together, tiles
-    ).emit()
+        name, target, maps, inp, weight, out, attrs, multiply, epilogue or Epilogue(), together,
+        tiles,
+    ).emit()  # fmt: skip
 
 
 class _Depthwise:
@@ -179,13 +202,13 @@ class _Depthwise:
         weight: Sequence[int],
         out: Sequence[int],
         attrs: Mapping[str, Any],
-        dtype: DType,
+        multiply: Multiply,
         epilogue: Epilogue,
         together: int,
         tiles: DepthwiseTiles | None,
     ) -> None:
         self.k = k = KernelEmitter(name, target)
-        self.b = b = VectorLanes(k, target.lanes(dtype.itemsize))
+        self.b = b = VectorLanes(k, target.lanes(multiply.sums.itemsize))
         self.maps, self.images, self.together = maps, out[0], together
         self.groups: int = attrs["groups"]
         self.inputs, self.outputs = weight[1], weight[0] // self.groups
@@ -203,10 +226,11 @@ class _Depthwise:
         if sum(steps) > _MOST_STEPS:
             raise NotApplicable("too many taps of a row")
         self.unrolls = max(steps) * self.height.taps <= _UNROLLED_STEPS
-        self.zero = b.value(b.constant(0, "f32" if dtype == FLOAT32 else "f64"))
-        self.image, self.weight = k.buffer(dtype), k.buffer(dtype)
+        self.multiply, self.ty = multiply, lane_type(multiply.sums)
+        self.zero = b.value(b.constant(0, self.ty))
+        self.image, self.weight = k.buffer(multiply.element), k.buffer(multiply.element)
         columns = [x for x in maps.loops if x.kind == "n" or x.name == "g"]
-        self.finisher = Finisher(b, epilogue, maps, out, columns, dtype)
+        self.finisher = Finisher(b, epilogue, maps, out, columns, multiply.sums)
         self.names = loop_names(maps)
         self.mask = None if together * self.outputs == b.width else b.mask(together * self.outputs)
         self.sources = self._source_masks()
@@ -243,7 +267,7 @@ class _Depthwise:
             Units(((tuple(sizes), 1),)), template="depthwise conv", flops=self.maps.flops
         )
         how = Packing("grouped vectors", (self.groups, self.together, self.b.width))
-        return replace(source, packing=((1, how),))
+        return replace(source, packing=((1, how),), tiles=self.tiles)
 
     def _end(self, start: Dim, block: int, size: int) -> Dim:
         """Where a block ends."""
@@ -300,7 +324,7 @@ class _Depthwise:
         acc = row.fold(k, self.image_sizes, self.kernel, zeros, taps, unroll=self.unrolls)
         pending = self.finisher.begin()
         for here, total in zip(at, acc, strict=True):
-            pending.store(here, start, Lane(total.ref, self.weight.ty), self.mask)
+            pending.store(here, start, Lane(total.ref, self.ty), self.mask)
 
     def _taps(
         self, x: Dim, w: Dim, products: Sequence[tuple[int, int, int]], acc: list[Value]
@@ -313,9 +337,9 @@ class _Depthwise:
             products: see `_products`.
             acc: one per window.
         """
-        k, b = self.k, self.b
+        k, b, multiply = self.k, self.b, self.multiply
         pixel = self.groups * self.inputs
-        sums = [Lane(value.ref, self.weight.ty) for value in acc]
+        sums = [Lane(value.ref, self.ty) for value in acc]
         for channel in range(self.inputs):
             vectors: dict[int, Lane] = {}
             loaded: dict[int, Lane] = {}
@@ -324,15 +348,16 @@ class _Depthwise:
                     vectors[column] = self._channel(k.add(x, column * pixel), channel)
                 if tap not in loaded:
                     at = (tap * self.inputs + channel) * b.width
-                    loaded[tap] = b.load(self.weight, k.add(w, at))
-                sums[window] = b.fma(vectors[column], loaded[tap], sums[window])
+                    loaded[tap] = multiply.columns(b, self.weight, k.add(w, at), None)
+                sums[window] = multiply.add(b, vectors[column], loaded[tap], sums[window])
         return [b.value(total) for total in sums]
 
     def _channel(self, at: Dim, channel: int) -> Lane:
         """For each lane, input channel number `channel` of its group."""
         k, b = self.k, self.b
         sources = [
-            b.load(self.image, k.add(at, i * b.width), mask) for i, mask in enumerate(self.sources)
+            self.multiply.columns(b, self.image, k.add(at, i * b.width), mask)
+            for i, mask in enumerate(self.sources)
         ]
         lanes = [
             lane // self.outputs * self.inputs + channel

@@ -12,7 +12,7 @@ from mgec.compiler.targets import target_named
 from mgec.dialects.mge.contraction import contraction_maps
 from mgec.dialects.mge.convolution import ConvOp
 from mgec.dialects.mge.reference import evaluate
-from mgec.dialects.mge.spec import FLOAT32, FLOAT64
+from mgec.dialects.mge.spec import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 
 RNG = np.random.default_rng(0)
 
@@ -93,6 +93,22 @@ def test_groups(run, target, groups, inputs, outputs):
 
 def test_float64(run, target):
     check(run, target, (2, 6, 9, 10), (10, 1, 3, 3), square(10, padding=1), FLOAT64)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT16, BFLOAT16], ids=lambda d: d.name)
+@pytest.mark.parametrize(("groups", "inputs"), [(19, 1), (6, 2)])
+def test_narrow_floats(run, target, groups, inputs, dtype):
+    """Sums are formed in float32."""
+    channels = groups * inputs
+    x, w = (
+        RNG.standard_normal(shape).astype(dtype)
+        for shape in ((1, 6, 9, channels), (channels, inputs, 3, 3))
+    )
+    attrs, epilogue = square(groups, padding=1), Epilogue((), (FLOAT32,))
+    source, full, shape = kernel(target, x.shape, w.shape, attrs, dtype=dtype, epilogue=epilogue)
+    (expected,) = evaluate(ConvOp, [x.astype(np.float64), w.astype(np.float64)], full)
+    (actual,) = run(source, target, [x, w], [(shape, FLOAT32)])
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("tiles", [DepthwiseTiles(3, 2, 1), DepthwiseTiles(5, 9, 4, 2)])

@@ -41,11 +41,11 @@ class FuseAttentionPass(ModulePass):
         %6 = mge.transpose %7 {perm = [0, 2, 1, 3]} : ...
 
     The scale may be split among scores, query and key; masks may be added, or selected where
-    they hide a key; a constant mask that hides what comes later becomes `causal`. Heads of key
-    and value that are repeated for several heads of query are read once. Operands without
-    transposes are reshaped to examples of one head each. Expects canonical IR. Left alone:
-    scores or weights that something else uses, run-time shapes, and dtypes other than float32
-    and float64. Results differ by their rounding.
+    they hide a key; a mask that hides what comes later, a constant or a comparison of positions,
+    becomes `causal`. Heads of key and value that are repeated for several heads of query are
+    read once. Operands without transposes are reshaped to examples of one head each. Expects
+    canonical IR. Left alone: scores or weights that something else uses, run-time shapes, and
+    dtypes other than float32 and float64. Results differ by their rounding.
     """
 
     name = "mge-fuse-attention"
@@ -255,7 +255,9 @@ def _with(scores: _Scores, term: _Term, value: SSAValue) -> _Scores:
 
 
 def _is_causal(term: _Term, rows: int, keys: int) -> bool:
-    """Whether a constant term hides what comes later than a query, and does nothing else."""
+    """Whether a term hides what comes later than a query, and does nothing else."""
+    if term.fill is not None and term.hides and _is_later(term.value, rows, keys):
+        return True
     made = producer(term.value, "mge.constant")
     array = None if made is None else cast("np.ndarray[Any, Any]", made.attrs["value"])
     if array is None or array.shape[-2:] != (rows, keys) or prod(array.shape[:-2]) != 1:
@@ -264,6 +266,28 @@ def _is_causal(term: _Term, rows: int, keys: int) -> bool:
     if term.fill is not None:
         return bool((matrix == (~seen if term.hides else seen)).all())
     return bool((matrix[seen] == 0).all() and (matrix[~seen] <= HIDDEN).all())
+
+
+def _is_later(mask: SSAValue, rows: int, keys: int) -> bool:
+    """Whether a mask compares the numbers of keys with those of queries."""
+    made = producer(mask, "mge.greater")
+    if made is None:
+        return False
+    there, here = (_numbers(value) for value in made.operands)
+    return there == ((1, keys), 1, 0) and here == ((rows, 1), 0, keys - rows)
+
+
+def _numbers(value: SSAValue) -> tuple[tuple[int, ...], int, float] | None:
+    """Shape, axis and first of numbers that count up by 1."""
+    first, added = 0.0, producer(value, "mge.add")
+    if added is not None and (number := splat(added.operands[1])) is not None:
+        value, first = added.operands[0], float(number)
+    made = producer(value, "mge.iota")
+    if made is None or from_type(value.type).dtype.itemsize < 4:  # an int8 would wrap
+        return None
+    attrs: dict[str, Any] = dict(made.attrs)
+    shape, axis, start, step = (attrs[key] for key in ("shape", "axis", "start", "step"))
+    return (shape, axis, first + start) if step == 1 else None
 
 
 def _repeated(value: SSAValue) -> SSAValue | None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from mgec.core import dispatch
@@ -73,6 +74,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "sliding_window",
@@ -116,21 +118,21 @@ def linear(inp: Any, weight: Any, bias: Any = None, compute_mode: str = "default
             values=[("inp", x, "(..., in_features)"), ("weight", w, "(out_features, in_features)")],
             fix="make inp.shape[-1] equal weight.shape[1]",
         )
-    # One matrix of all leading axes: one big product instead of many small ones.
-    rows = x if x.ndim == 2 else reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
-    out = dispatch.call("matmul", rows, w, transpose_rhs=True)
-    if x.ndim != 2:
-        out = reshape(out, (*x.shape[:-1], w.shape[0]))
-    if bias is None:
-        return out
-    b = as_tensor("linear", bias)
-    if b.shape != (1,) * b.ndim and b.shape[-1] != w.shape[0]:
+    b = None if bias is None else as_tensor("linear", bias)
+    if b is not None and b.shape != (1,) * b.ndim and b.shape[-1] != w.shape[0]:
         raise ShapeError(
             f"linear: bias has shape {b.shape} but weight has {w.shape[0]} output features",
             values=[("weight", w, "(out_features, in_features)"), ("bias", b, "(out_features,)")],
             fix=f"give bias the shape ({w.shape[0]},)",
         )
-    return out + b
+    # One matrix of all leading axes: one big product instead of many small ones.
+    rows = x if x.ndim == 2 else reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
+    out = dispatch.call("matmul", rows, w, transpose_rhs=True)
+    if b is not None and b.ndim < 2:  # in front of the reshape, it is part of the product's kernel
+        out, b = out + b, None
+    if x.ndim != 2:
+        out = reshape(out, (*x.shape[:-1], w.shape[0]))
+    return out if b is None else out + b
 
 
 def conv2d(
@@ -1138,7 +1140,7 @@ def multi_head_attention(
 
 def _masked(name: str, scores: Tensor, mask: Any, is_causal: bool) -> Tensor:
     batch, heads, rows, columns = scores.shape
-    lowest = float(np.finfo(np.float16).min)
+    lowest = float(ml_dtypes.finfo(scores.dtype).min)  # not -inf: a row may see nothing
     if is_causal:
         i32 = np.dtype(np.int32)
         here = dispatch.call("iota", shape=(rows, 1), axis=0, dtype=i32)
@@ -1153,3 +1155,51 @@ def _masked(name: str, scores: Tensor, mask: Any, is_causal: bool) -> Tensor:
     if m.dtype is np.bool_:
         return dispatch.call("select", m, *operands(name, (scores, lowest)))
     return scores + m
+
+
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """softmax(scale * query key^T + mask) value, in every head by itself.
+
+    Args:
+        query: (N, H, L, D)
+        key: (N, G, S, D); G divides H, and neighbouring heads of query share one.
+        value: (N, G, S, E)
+        attn_mask: broadcasts to (N, H, L, S): bool where attention is allowed, or numbers added
+            to the scores. A query that sees nothing is NaN.
+        is_causal: hides what comes later than a query; the last query is as late as the last
+            key, so that with a cache of keys the queries are the end of the sequence.
+        scale: factor of the scores; 1 / sqrt(D) by default.
+
+    Returns:
+        (N, H, L, E)
+
+    Raises:
+        ShapeError: if ranks or sizes do not match.
+
+    Example:
+        >>> import mgec.functional as F
+        >>> q, k = F.ones((1, 4, 3, 8)), F.ones((1, 2, 5, 8))
+        >>> F.scaled_dot_product_attention(q, k, k).shape
+        (1, 4, 3, 8)
+    """
+    name = "scaled_dot_product_attention"
+    q, k, v = operands(name, [as_float_tensor(name, x) for x in (query, key, value)])
+    for argument, x in (("query", q), ("key", k), ("value", v)):
+        check_rank(name, argument, x, (4,), "(N, heads, L, D)")
+    bias = None if attn_mask is None else as_tensor(name, attn_mask)
+    if bias is not None and bias.dtype is np.bool_:
+        pair_ = operands(name, (0.0, float("-inf")), np.dtype(q.dtype))
+        bias = dispatch.call("select", bias, *pair_)
+    elif bias is not None:
+        bias = bias.astype(q.dtype)
+    factor = max(1, q.shape[3]) ** -0.5 if scale is None else as_number(name, "scale", scale)
+    moved = [transpose(x, (0, 2, 1, 3)) for x in (q, k, v)]
+    out = dispatch.call("attention", *moved, bias, scale=float(factor), causal=bool(is_causal))
+    return transpose(out, (0, 2, 1, 3))

@@ -136,6 +136,39 @@ func.func @causal(%q: tensor<1x2x8xf32>, %k: tensor<1x3x8xf32>) -> (tensor<1x2x8
   func.return %3, %7 : tensor<1x2x8xf32>, tensor<1x2x8xf32>
 }
 
+// So is a comparison of positions, here of a query that is one further on.
+// CHECK-LABEL: @positions
+// CHECK-NOT: mge.iota
+// CHECK: mge.attention %{{.*}}, %{{.*}}, %{{.*}} {scale = 1.0, causal = true}
+func.func @positions(%q: tensor<1x2x8xf32>, %k: tensor<1x3x8xf32>) -> tensor<1x2x8xf32> {
+  %low = mge.constant {value = dense<-3.0e38> : tensor<f32>} : () -> tensor<f32>
+  %one = mge.constant {value = dense<1> : tensor<i32>} : () -> tensor<i32>
+  %i = mge.iota {shape = [2, 1], axis = 0, dtype = i32} : () -> tensor<2x1xi32>
+  %j = mge.iota {shape = [1, 3], axis = 1, dtype = i32} : () -> tensor<1x3xi32>
+  %here = mge.add %i, %one : (tensor<2x1xi32>, tensor<i32>) -> tensor<2x1xi32>
+  %later = mge.greater %j, %here : (tensor<1x3xi32>, tensor<2x1xi32>) -> tensor<2x3xi1>
+  %0 = mge.matmul %q, %k {transpose_rhs = true} : (tensor<1x2x8xf32>, tensor<1x3x8xf32>) -> tensor<1x2x3xf32>
+  %1 = mge.select %later, %low, %0 : (tensor<2x3xi1>, tensor<f32>, tensor<1x2x3xf32>) -> tensor<1x2x3xf32>
+  %2 = mge.softmax %1 {axis = 2} : (tensor<1x2x3xf32>) -> tensor<1x2x3xf32>
+  %3 = mge.matmul %2, %k : (tensor<1x2x3xf32>, tensor<1x3x8xf32>) -> tensor<1x2x8xf32>
+  func.return %3 : tensor<1x2x8xf32>
+}
+
+// Another alignment is a mask as any.
+// CHECK-LABEL: @other_positions
+// CHECK: mge.attention %{{.*}}, %{{.*}}, %{{.*}}, bias = %{{.*}} {scale = 1.0} :
+func.func @other_positions(%q: tensor<1x2x8xf32>, %k: tensor<1x3x8xf32>) -> tensor<1x2x8xf32> {
+  %low = mge.constant {value = dense<-3.0e38> : tensor<f32>} : () -> tensor<f32>
+  %i = mge.iota {shape = [2, 1], axis = 0, dtype = i32} : () -> tensor<2x1xi32>
+  %j = mge.iota {shape = [1, 3], axis = 1, dtype = i32} : () -> tensor<1x3xi32>
+  %later = mge.greater %j, %i : (tensor<1x3xi32>, tensor<2x1xi32>) -> tensor<2x3xi1>
+  %0 = mge.matmul %q, %k {transpose_rhs = true} : (tensor<1x2x8xf32>, tensor<1x3x8xf32>) -> tensor<1x2x3xf32>
+  %1 = mge.select %later, %low, %0 : (tensor<2x3xi1>, tensor<f32>, tensor<1x2x3xf32>) -> tensor<1x2x3xf32>
+  %2 = mge.softmax %1 {axis = 2} : (tensor<1x2x3xf32>) -> tensor<1x2x3xf32>
+  %3 = mge.matmul %2, %k : (tensor<1x2x3xf32>, tensor<1x3x8xf32>) -> tensor<1x2x8xf32>
+  func.return %3 : tensor<1x2x8xf32>
+}
+
 // -----
 
 // Left alone: weights that are a result, too; a mask that does not hide; a scale after a bias;

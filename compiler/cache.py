@@ -23,7 +23,7 @@ from mgec import config
 from mgec.compiler.kernels.packing import Packing
 from mgec.compiler.kernels.source import CompiledKernel, Units
 
-_MAGIC = b"MGECKRN2"
+_MAGIC = b"MGECKRN3"
 
 
 @cache
@@ -86,6 +86,9 @@ def decode(data: bytes) -> CompiledKernel | None:
             workspace_bytes=stage["workspace_bytes"],
             packing=tuple((i, Packing.from_json(p)) for i, p in stage["packing"]),
             then=kernel,
+            label=stage["label"],
+            touched=None if stage["touched"] is None else tuple(stage["touched"]),
+            notes=tuple(stage["notes"]),
         )
         end = start
     return kernel
@@ -106,6 +109,9 @@ def encode(kernel: CompiledKernel) -> bytes:
                 "flops": stage.flops,
                 "workspace_bytes": stage.workspace_bytes,
                 "packing": [(i, p.to_json()) for i, p in stage.packing],
+                "label": stage.label,
+                "touched": stage.touched,
+                "notes": stage.notes,
             }
             for stage in kernel.stages
         ]

@@ -74,6 +74,9 @@ def compile_kernel(source: KernelSource, target: Target) -> CompiledKernel:
         source.workspace_bytes,
         source.packing,
         None if source.then is None else compile_kernel(source.then, target),
+        source.label,
+        source.touched,
+        source.notes,
     )
 
 

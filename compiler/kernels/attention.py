@@ -23,6 +23,7 @@ Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 201
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mgec.compiler.kernels.attention_plan import AttentionShape, AttentionTiles, HeadStrides
 from mgec.compiler.kernels.attention_tile import Frame, Head, Tile
@@ -82,9 +83,10 @@ def attention_kernel(
     frame = Frame(name, target, shape, places, scale, causal, bias, dtype, fitted)
     _units(frame)
     units = Units((((shape.batch, shape.groups), 1), ((shape.rows,), fitted.rows)))
-    return frame.k.finish(
+    source = frame.k.finish(
         units, scratch_bytes=frame.scratch_bytes, template="attention", flops=shape.flops
     )
+    return replace(source, tiles=fitted)
 
 
 def _units(o: Frame) -> None:

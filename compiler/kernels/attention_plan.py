@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mgec.compiler.kernels.source import named
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.spec import FLOAT32, DType, row_major_strides
 
@@ -103,6 +104,23 @@ class AttentionTiles:
     sums: int = 8
     dot_rows: int = 3
 
+    @property
+    def label(self) -> str:
+        """See `Tiles`."""
+        t = self
+        return named(mr=t.mr, nv=t.nv, value_vectors=t.value_vectors, keys=t.keys, rows=t.rows)
+
+    def alternatives(self, target: Target) -> list[AttentionTiles]:
+        """Register tiles of other shapes, then smaller blocks; to be fitted again."""
+        found: list[AttentionTiles] = []
+        for nv in (1, 2, 3, 4):
+            mr = min(_MOST_ROWS, (target.vector_registers - 1 - nv) // nv)
+            found.append(replace(self, mr=mr, nv=nv, value_vectors=nv))
+        for factor in (2, 4):
+            found.append(replace(self, rows=-(-self.rows // factor)))
+            found.append(replace(self, keys=-(-self.keys // factor)))
+        return found
+
     @staticmethod
     def for_target(target: Target, dtype: DType = FLOAT32) -> AttentionTiles:
         """Tiles that fill the target's registers; the scores of one fill half of the L1 cache.
@@ -132,3 +150,7 @@ class AttentionTiles:
         return replace(
             self, mr=mr, nv=nv, value_vectors=wide, keys=keys, rows=per_unit * mr
         )  # fmt: skip
+
+
+_MOST_ROWS = 14
+"""Rows of the register tiles to try: more make long code."""

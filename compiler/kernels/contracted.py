@@ -112,8 +112,7 @@ class Contracted:
 
     def in_order(self, source: KernelSource) -> KernelSource:
         """The template's source with its buffers connected to the kernel's table."""
-        flops = self.maps.flops if self.region.is_static else 0
-        return replace(in_order(source, self.inputs, self.region), flops=flops)
+        return in_order(source, self.inputs, self.region)
 
 
 def _root_of(region: Region) -> tuple[MgeOp, MgeOp | None]:

@@ -41,7 +41,7 @@ from mgec.compiler.kernels.operand import (
 )
 from mgec.compiler.kernels.pack import Packer, Panels, Place, transpose
 from mgec.compiler.kernels.packing import Packing
-from mgec.compiler.kernels.source import KernelSource, Units
+from mgec.compiler.kernels.source import KernelSource, Units, named
 from mgec.compiler.targets import Target
 from mgec.dialects.mge.contraction import AxisMap, ContractionMaps, Loop
 from mgec.dialects.mge.lane import Lane, lane_type
@@ -64,6 +64,7 @@ class ContractionTiles:
         block_bytes: about how much of A and of the result a block of rows touches, where each
             unit takes all panels; 100 KB leave most of the second-level cache to B.
         ahead: whether to prefetch the next panel while one is used.
+        fitted: whether they are for one problem already, and taken as they are.
     """
 
     mr: int
@@ -76,6 +77,35 @@ class ContractionTiles:
     dot_rows: int = 3
     block_bytes: int = 100 * 1024
     ahead: bool = False
+    fitted: bool = False
+
+    @property
+    def label(self) -> str:
+        """See `Tiles`."""
+        t = self
+        return named(mr=t.mr, nv=t.nv, mc=t.mc, nc=t.nc, kc=t.kc, ahead=t.ahead)
+
+    def alternatives(self, target: Target) -> list[ContractionTiles]:
+        """Other register tiles that the target holds, then other blocks."""
+        usual = ContractionTiles.for_target(target).nv
+        widest = _MOST_VECTORS if self.nv >= usual else self.nv  # the result may be narrow
+        found: list[ContractionTiles] = []
+        for nv in range(widest, 0, -1):
+            most = min(_MOST_ROWS, (target.vector_registers - 1 - nv) // nv)
+            for mr in (most, most // 2):
+                nc = max(1, self.nc * self.nv // nv)
+                mc = -(-self.mc // mr) * mr
+                if mr * nv >= _LEAST_SUMS:
+                    found.append(replace(self, mr=mr, nv=nv, mc=mc, nc=nc))
+        found += [replace(self, mc=self.mc * 2), replace(self, nc=self.nc * 2)]
+        if self.mc >= 2 * self.mr:
+            found.append(replace(self, mc=self.mc // 2 // self.mr * self.mr))
+        if self.nc > 1:
+            found.append(replace(self, nc=self.nc // 2))
+        found.append(replace(self, ahead=not self.ahead))
+        if self.kc > _SHORT_DEPTH:
+            found.append(replace(self, kc=-(-self.kc // 2)))
+        return [replace(tiles, fitted=True) for tiles in found]
 
     @staticmethod
     def for_target(target: Target) -> ContractionTiles:
@@ -143,6 +173,12 @@ class ContractionTiles:
         ahead = itemsize * depth * n * batch > target.l2_bytes // 2
         return replace(tiles, mr=mr, mc=mc, nc=nc, kc=max(1, depth), ahead=ahead)
 
+
+_MOST_VECTORS, _MOST_ROWS, _LEAST_SUMS = 4, 14, 8
+"""Register tiles to try: larger ones make much code, fewer sums wait for each other."""
+
+_SHORT_DEPTH = 512
+"""So few k are never worth several blocks."""
 
 _MANY_BLOCKS = 8
 """From this many blocks of rows on they are units enough for several threads."""
@@ -334,7 +370,9 @@ class _Contraction:
         base = tiles or ContractionTiles.for_target(target)
         batch = product(self.batch_extents)
         rows = self.m_size
-        if b_packed and not self.a_packed:
+        if base.fitted:
+            self.tiles = base
+        elif b_packed and not self.a_packed:
             sizes = (rows.known, self.n_size.known, self.k_size.known, batch.known)
             self.tiles = base.fit_packed(*sizes, self.b.width, self.multiply.element_bytes, target)
         else:
@@ -473,7 +511,8 @@ class _Contraction:
         whole = self.whole_maps
         flops = whole.flops if all(isinstance(x.extent, int) for x in whole.loops) else 0
         source = k.finish(units, scratch_bytes=self.scratch, template="contraction", flops=flops)
-        return replace(source, packing=((self.b_entry, self._packing()),) if self.b_packed else ())
+        packing = ((self.b_entry, self._packing()),) if self.b_packed else ()
+        return replace(source, packing=packing, tiles=self.tiles)
 
     def _packing(self) -> Packing:
         """How B has to lie in memory: panels of each batch element, k in the order of A's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mgec.compiler.kernels.conv_geometry import Axis, split_columns
+from mgec.compiler.kernels.source import named
 from mgec.compiler.targets import Target
 
 
@@ -64,6 +65,24 @@ class DirectConvTiles:
     nv: int
     rows: int = 1
     by_panel: bool = False
+    ahead: bool = False
+
+    @property
+    def label(self) -> str:
+        """See `Tiles`."""
+        return named(mr=self.mr, nv=self.nv, rows=self.rows, by_panel=self.by_panel)
+
+    def alternatives(self, target: Target) -> list[DirectConvTiles]:
+        """Other register tiles that the target holds, then other units."""
+        found: list[DirectConvTiles] = []
+        widest = _MOST_VECTORS if self.nv > 1 else self.nv  # the result may be narrow
+        for nv in range(1, widest + 1):
+            most = _most_windows(target, nv)
+            found += [replace(self, mr=mr, nv=nv) for mr in (most, most - 1, most // 2) if mr > 0]
+        found += [replace(self, by_panel=not self.by_panel), replace(self, rows=self.rows * 2)]
+        if self.rows > 1:
+            found.append(replace(self, rows=-(-self.rows // 2)))
+        return found
 
     @staticmethod
     def fit(target: Target, sizes: ConvSizes) -> DirectConvTiles:

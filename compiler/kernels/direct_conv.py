@@ -47,6 +47,7 @@ from mgec.dialects.mge.contraction import ContractionMaps
 from mgec.dialects.mge.lane import Lane, lane_type
 from mgec.dialects.mge.spec import FLOAT32, DType, is_float
 
+_LINE_BYTES = 64
 _MOST_RUNS = 96
 """Loops over taps that a kernel may have; above, wide padding makes too much code."""
 
@@ -238,7 +239,8 @@ def emit_conv(
     tiles = tiles or DirectConvTiles.fit(target, nest.sizes(multiply.sums.itemsize))
     conv = _DirectConv(name, target, nest, multiply, epilogue or Epilogue(), tiles)
     source = conv.emit(template)
-    return replace(source, packing=((len(channels), packed(conv.width, multiply.group)),))
+    packing = ((len(channels), packed(conv.width, multiply.group)),)
+    return replace(source, packing=packing, tiles=tiles)
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,8 @@ class _DirectConv:
         self.zero = b.value(b.constant(0, lane_type(multiply.sums)))
         self.width = tiles.nv * b.width
         self.panels = -(-nest.outputs // self.width)
+        self.panel_size = prod(nest.kernel) * sum(nest.channels) * self.width
+        self.line = max(1, _LINE_BYTES // multiply.element_bytes)
         self.inputs = [k.buffer(multiply.element) for _ in nest.channels]
         self.weight = k.buffer(multiply.element)
         columns = [x for x in nest.maps.loops if x.kind == "n" or x.name == "g"]
@@ -347,7 +351,7 @@ class _DirectConv:
         vectors = self.tiles.nv if count is None else -(-count // b.width)
         start = k.add(k.mul(group, nest.outputs), k.mul(index, self.width))
         lanes = [b.width if count is None else count - v * b.width for v in range(vectors)]
-        size = prod(nest.kernel) * sum(nest.channels) * self.width
+        size = self.panel_size
         panel = _Panel(
             weight=k.mul(k.add(k.mul(group, self.panels), index), size),
             starts=tuple(k.add(start, v * b.width) for v in range(vectors)),
@@ -415,24 +419,41 @@ class _Tile:
         weight = k.add(self.panel.weight, prod(kernel) * skipped * o.width)
         column = k.add(k.mul(self.first, axis.stride), axis.low)
         corner = k.add(k.mul(column, pixel), self.panel.offset)
+        next_panel = self._next_panel(prod(kernel) * skipped * o.line)
 
         def row(line: Dim, taps: Dim, acc: list[Value]) -> list[Value]:
             at = k.add(k.mul(line, image_sizes[2] * pixel), corner)
             tap = k.add(k.mul(taps, kernel[2]), self.phase.tap)
-            weights = k.add(weight, k.mul(tap, channels * o.width))
-            return self._row(image, at, weights, channels, acc)
+            step = k.mul(tap, channels)
+            weights = k.add(weight, k.mul(step, o.width))
+            ahead = None if next_panel is None else k.add(next_panel, k.mul(step, o.line))
+            return self._row(image, at, weights, ahead, channels, acc)
 
         return self.row.fold(k, image_sizes, kernel, acc, row)
 
+    def _next_panel(self, skipped: int) -> Dim | None:
+        """Where this tile begins to fetch the next panel ahead, if tiles do so.
+
+        Each step of each tile fetches one line; together the tiles of all windows cross it.
+        """
+        o, k, columns = self.o, self.o.k, self.phase.axis.count
+        if not o.tiles.ahead:
+            return None
+        window = k.add(k.mul(self.row.row, columns), self.first)
+        lines = -(-o.panel_size // (o.line * o.nest.height.count * columns))
+        return k.add(self.panel.weight, o.panel_size + skipped, k.mul(window, lines * o.line))
+
     def _row(
-        self, image: Buffer, at: Dim, weights: Dim, channels: int, acc: list[Value]
-    ) -> list[Value]:
+        self, image: Buffer, at: Dim, weights: Dim, ahead: Dim | None, channels: int,
+        acc: list[Value],
+    ) -> list[Value]:  # fmt: skip
         """The products of the taps along one row of the image.
 
         Args:
             image: buffer of the image.
             at: where the first tap of the first window is.
             weights: where its weights are.
+            ahead: what it fetches ahead.
             channels: to sum over for each tap.
             acc: accumulators.
         """
@@ -457,6 +478,9 @@ class _Tile:
                 w = k.add(columns, k.mul(i, channels * o.width))
 
                 def step(q: Dim, acc: list[Value]) -> list[Value]:
+                    if ahead is not None:
+                        skipped = k.add(run.low * channels, k.mul(i, channels), q)
+                        k.prefetch(o.weight, k.add(ahead, k.mul(skipped, o.line)))
                     return self._step(image, k.add(x, q), k.add(w, k.mul(q, o.width)),
                                       windows, channels, acc)  # fmt: skip
 

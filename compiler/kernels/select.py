@@ -7,17 +7,23 @@ lowered to loops, serves every region.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from math import inf
 from typing import Any, cast
 
 from xdsl.ir import Block, SSAValue
 
 from mgec import config
 from mgec.compiler.kernels.attention import attention_kernel
-from mgec.compiler.kernels.contracted import Contracted, in_order
-from mgec.compiler.kernels.contraction import contraction_kernel
-from mgec.compiler.kernels.cost import direct_cost
-from mgec.compiler.kernels.depthwise import depthwise_kernel
-from mgec.compiler.kernels.direct_conv import direct_conv_kernel
+from mgec.compiler.kernels.attention_plan import AttentionShape, AttentionTiles
+from mgec.compiler.kernels.candidate import Candidate, Offer, described, with_touched
+from mgec.compiler.kernels.contracted import in_order
+from mgec.compiler.kernels.contraction_offers import (
+    contraction_offers,
+    convolution_offers,
+    product_offers,
+)
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
 from mgec.compiler.kernels.emitter import VectorLanes
 from mgec.compiler.kernels.movement import Call, movement_kernel
@@ -31,10 +37,7 @@ from mgec.compiler.kernels.rows import (
     reduction_kernel,
     softmax_kernel,
 )
-from mgec.compiler.kernels.source import DimRef, KernelSource
-from mgec.compiler.kernels.winograd import winograd_kernel
-from mgec.compiler.kernels.winograd_tiles import winograd_cost, winograd_tile
-from mgec.compiler.kernels.winograd_transform import TAPS
+from mgec.compiler.kernels.source import DimRef, KernelSource, Tiles
 from mgec.compiler.lowering.linalg_kernel import linalg_kernel
 from mgec.compiler.passes.form_kernels import is_elementwise
 from mgec.compiler.targets import Target
@@ -42,7 +45,6 @@ from mgec.dialects.mge.constant import ConstantOp
 from mgec.dialects.mge.contraction import accumulator
 from mgec.dialects.mge.lane import Lane, lane_type
 from mgec.dialects.mge.op import MgeOp, Plain
-from mgec.dialects.mge.spatial import Geometry
 from mgec.dialects.mge.spec import FLOAT32, FLOAT64, TensorSpec, from_type, is_float
 
 WHOLE: frozenset[str] = frozenset(
@@ -86,8 +88,9 @@ def select_kernel(
     target: Target,
     in_place: Mapping[int, int] | None = None,
     constants: Sequence[int] = (),
+    label: str | None = None,
 ) -> KernelSource:
-    """The source of a kernel for a region.
+    """The source of a kernel for a region: the first that a template can make.
 
     Args:
         block: arguments are the kernel's inputs; the terminator's operands its outputs.
@@ -96,33 +99,61 @@ def select_kernel(
         in_place: result index -> input index whose buffer it overwrites; only elementwise
             kernels have any, and their template reads an element before it writes it.
         constants: inputs that are constants: a template may ask for them to be packed.
+        label: of the candidate to take instead, if there is one of that name.
     """
     region = Region.of(block, constants)
-    for template in (
-        _elementwise,
-        _convolution,
-        _contraction,
-        _reduction,
-        _whole,
-        _attention,
-        _pooling,
-        _movement,
-    ):
-        try:
-            source = template(region, name, target)
-        except NotApplicable as reason:
-            _tell("%s: not %s: %s", name, template.__name__[1:], reason)
+    notes: list[str] = []
+    if label is not None:
+        for candidate in candidates(region, name, target):
+            if candidate.label == label:
+                try:
+                    source = candidate.make()
+                except NotApplicable as reason:
+                    notes.append(f"{label} was measured to be the fastest, but: {reason}")
+                    break
+                return _chosen(source, [*notes, "measured to be the fastest"])
         else:
-            _tell("%s: %s", name, source.template)
-            return source
+            notes.append(f"{label} was measured to be the fastest, but is not offered any more")
+    for title, template in _TEMPLATES.items():
+        try:
+            offers = template(region, name, target)
+        except NotApplicable as reason:
+            notes.append(f"not {title}: {reason}")
+            continue
+        for offer in offers:
+            try:
+                source = offer.default()
+            except NotApplicable as reason:
+                notes.append(f"not {offer.name}: {reason}")
+            else:
+                return _chosen(source, [*notes, *described(offers)])
     assert not in_place, f"{name}: only elementwise kernels work in place"
-    _tell("%s: linalg", name)
-    return linalg_kernel(block, name, target)
+    return _chosen(linalg_kernel(block, name, target), notes)
 
 
-def _tell(message: str, *values: object) -> None:
+def candidates(region: Region, name: str, target: Target) -> list[Candidate]:
+    """Every kernel that templates offer for a region, the default first.
+
+    Defaults of templates come before kernels with other numbers, by their estimates where
+    there are any. Sources of defaults are made to know their labels. Regions that only linalg
+    serves have none.
+    """
+    found: dict[str, Candidate] = {}
+    for template in (*_TEMPLATES.values(), *_RIVALS):
+        with suppress(NotApplicable):
+            for offer in template(region, name, target):
+                for candidate in offer.candidates(target):
+                    found.setdefault(candidate.label, candidate)
+    default, others = list(found.values())[:1], list(found.values())[1:]
+    return [*default, *sorted(others, key=lambda each: each.seconds or inf)]
+
+
+def _chosen(source: KernelSource, notes: Sequence[str]) -> KernelSource:
     if config.debug >= 3:
-        config.get_logger().info(message, *values)
+        for note in notes:
+            config.get_logger().info("%s: %s", source.name, note)
+        config.get_logger().info("%s: %s", source.name, source.label)
+    return replace(with_touched(source), notes=tuple(notes))
 
 
 def _elementwise(region: Region, name: str, target: Target) -> KernelSource:
@@ -164,59 +195,6 @@ def _root(region: Region, is_root: Callable[[MgeOp], bool]) -> MgeOp:
     if len(roots) != 1 or not is_root(roots[0]):
         raise NotApplicable("the region has another root")
     return roots[0]
-
-
-def _convolution(region: Region, name: str, target: Target) -> KernelSource:
-    """A convolution of channels-last images with constant weights."""
-    c = Contracted.of(region)
-    attrs = c.root.attrs
-    if c.root.name != "mge.conv" or not attrs["channels_last"] or not c.has_constant_weight:
-        raise NotApplicable("no convolution of channels-last images with constant weights")
-    inp, weight, out = (_static(dims) for dims in (c.lhs, c.rhs, c.out))
-    kernel, geometry = weight[2:], Geometry.of(attrs, len(weight) - 2)
-    dense = attrs["groups"] == 1 and {*geometry.stride, *geometry.dilation} == {1}
-    if dense and set(kernel) == {1} and not any(map(any, geometry.padding)) and not c.channels:
-        raise NotApplicable("a matrix product")
-    convolution = (name, target, c.maps, inp, weight, out, attrs)
-    options: dict[str, Any] = {"epilogue": c.epilogue, "channels": c.channels}
-    if dense and kernel == (TAPS, TAPS) and c.dtype == FLOAT32:
-        tile = winograd_tile(target, inp, weight, out)
-        cost = winograd_cost(target, inp, weight, out, tile)
-        if cost < direct_cost(target, weight, out):
-            return c.in_order(winograd_kernel(*convolution, tile=tile, **options))
-    if attrs["groups"] != 1 and c.dtype == FLOAT32:
-        try:
-            return c.in_order(depthwise_kernel(*convolution, epilogue=c.epilogue))
-        except NotApplicable as reason:
-            _tell("%s: not depthwise: %s", name, reason)
-    return c.in_order(direct_conv_kernel(*convolution, dtype=c.dtype, **options))
-
-
-def _static(dims: Sequence[Size]) -> tuple[int, ...]:
-    assert all(isinstance(d, int) for d in dims), "run-time sizes have no constant weights"
-    return tuple(cast("Sequence[int]", dims))
-
-
-def _contraction(region: Region, name: str, target: Target) -> KernelSource:
-    """A matmul or convolution, with what follows applied to the sums in registers."""
-    c = Contracted.of(region)
-    if c.channels is not None:
-        raise NotApplicable("an operand is a concatenation")
-    sides = zip(("lhs", "rhs"), c.inputs, strict=False)
-    return c.in_order(
-        contraction_kernel(
-            name,
-            target,
-            c.maps,
-            c.lhs,
-            c.rhs,
-            c.out,
-            c.dtype,
-            num_dims=region.num_dims,
-            epilogue=c.epilogue,
-            packable=[s for s, i in sides if i in region.constants and region.is_static],
-        )
-    )
 
 
 def _reduction(region: Region, name: str, target: Target) -> KernelSource:
@@ -336,7 +314,7 @@ def _whole(region: Region, name: str, target: Target) -> KernelSource:
     return in_order(made, buffers, region)
 
 
-def _attention(region: Region, name: str, target: Target) -> KernelSource:
+def _attention(region: Region, name: str, target: Target) -> list[Offer]:
     """Attention over known sizes."""
     if len(region.ops) != 1:
         raise NotApplicable("more than one op")
@@ -347,18 +325,22 @@ def _attention(region: Region, name: str, target: Target) -> KernelSource:
     if not region.is_static:
         raise NotApplicable("run-time sizes")
     query, key, value, *bias = (from_type(v.type) for v in op.operands)
-    made = attention_kernel(
-        name,
-        target,
-        query.shape,
-        key.shape,
-        value.shape,
-        query.dtype,
-        scale=float(str(op.attrs["scale"])),
-        causal=bool(op.attrs["causal"]),
-        bias=bias[0].shape if bias else None,
-    )
-    return in_order(made, [arguments.index(v) for v in op.operands], region)
+    shape = AttentionShape.of(query.shape, key.shape, value.shape)
+
+    def make(tiles: Tiles | None) -> KernelSource:
+        assert tiles is None or isinstance(tiles, AttentionTiles)
+        made = attention_kernel(
+            name, target, query.shape, key.shape, value.shape, query.dtype,
+            scale=float(str(op.attrs["scale"])), causal=bool(op.attrs["causal"]),
+            bias=bias[0].shape if bias else None, tiles=tiles,
+        )  # fmt: skip
+        return in_order(made, [arguments.index(v) for v in op.operands], region)
+
+    def refit(tiles: Tiles) -> Tiles:
+        assert isinstance(tiles, AttentionTiles)
+        return tiles.fit(shape, target.lanes(query.dtype.itemsize))
+
+    return [Offer("attention", make, refit=refit)]
 
 
 def _only_op(region: Region) -> MgeOp:
@@ -423,6 +405,35 @@ def _movement(region: Region, name: str, target: Target) -> KernelSource:
         region.num_dims,
     )
     return movement_kernel(name, target, call)
+
+
+_Template = Callable[[Region, str, Target], list[Offer]]
+
+
+def _plain(make: Callable[[Region, str, Target], KernelSource]) -> _Template:
+    """A template without a choice: what it makes is what it offers."""
+
+    def template(region: Region, name: str, target: Target) -> list[Offer]:
+        source = make(region, name, target)
+        return [Offer(source.template, lambda _: source)]
+
+    return template
+
+
+_TEMPLATES: dict[str, _Template] = {
+    "elementwise": _plain(_elementwise),
+    "convolution": convolution_offers,
+    "contraction": contraction_offers,
+    "reduction": _plain(_reduction),
+    "whole": _plain(_whole),
+    "attention": _attention,
+    "pooling": _plain(_pooling),
+    "movement": _plain(_movement),
+}
+"""In the order in which they are asked."""
+
+_RIVALS: tuple[_Template, ...] = (product_offers,)
+"""Never the default, but candidates."""
 
 
 def _product(sizes: Sequence[Size]) -> Size:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Protocol
 
 from mgec.compiler.kernels.packing import Packing
+from mgec.compiler.targets import Target
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,30 @@ class Units:
         )
 
 
+class Tiles(Protocol):
+    """The numbers that a template takes: block sizes and choices of form."""
+
+    @property
+    def label(self) -> str:
+        """All of them as text, which stays the same from version to version."""
+        ...
+
+    def alternatives(self, target: Target) -> Sequence[Tiles]:
+        """Others near these that may be faster, for the same problem."""
+        ...
+
+
+def named(**values: int) -> str:
+    """Numbers with their names, as labels of tiles have them; a True is its name alone.
+
+    >>> named(mr=8, nv=2, ahead=True, by_panels=False)
+    'mr=8 nv=2 ahead'
+    """
+    parts = [name if value is True else f"{name}={value}" for name, value in values.items()
+             if value is not False]  # fmt: skip
+    return " ".join(parts)
+
+
 @dataclass(frozen=True)
 class KernelSource:
     """A kernel as upstream MLIR.
@@ -78,6 +104,9 @@ class KernelSource:
         packing: pairs (input, how it must lie in memory), for constants; by entry of the table.
         then: what runs when every unit of this is done, on the same table of pointers. What
             the two hand on lies in the workspace, which is as large for both.
+        tiles: the numbers that the template took, if it has a choice.
+        touched: the entries of the table that this stage reads or writes; None for all.
+        notes: why it was chosen, for people: what was considered before, and estimates.
     """
 
     name: str
@@ -93,6 +122,14 @@ class KernelSource:
     workspace_bytes: int = 0
     packing: tuple[tuple[int, Packing], ...] = ()
     then: KernelSource | None = None
+    tiles: Tiles | None = None
+    touched: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The template and its numbers: what tells this kernel from others for its region."""
+        return self.template if self.tiles is None else f"{self.template} {self.tiles.label}"
 
     @property
     def stages(self) -> tuple[KernelSource, ...]:
@@ -119,6 +156,9 @@ class CompiledKernel:
     workspace_bytes: int = 0
     packing: tuple[tuple[int, Packing], ...] = ()
     then: CompiledKernel | None = None
+    label: str = ""
+    touched: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def stages(self) -> tuple[CompiledKernel, ...]:

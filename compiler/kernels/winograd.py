@@ -87,9 +87,9 @@ def winograd_kernel(
 
     plan = Plan(target, problem, tiles, maps, tuple(out), epilogue or Epilogue())
     if not tiles.by_panels:
-        return replace(_Kernel(plan, name).blocks(), flops=maps.flops)
-    first = _Kernel(plan, name).inputs()
-    return replace(first, flops=maps.flops, then=_Kernel(plan, f"{name}_panels").panels())
+        return replace(_Kernel(plan, name).blocks(), flops=maps.flops, tiles=tiles)
+    products = replace(_Kernel(plan, f"{name}_panels").panels(), flops=maps.flops, tiles=tiles)
+    return replace(_Kernel(plan, name).inputs(), tiles=tiles, then=products)
 
 
 class _Kernel(Part):

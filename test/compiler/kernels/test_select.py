@@ -45,7 +45,7 @@ SELECTION: dict[str, tuple[list[str], Any, tuple[Any, ...]]] = {
         ((8, 4), (4, 16), (16,)),
     ),
     "matmul, bfloat16": (
-        ["linalg"], lambda b, x, w: b.matmul(x, w), (((8, 4), BF16), ((4, 16), BF16)),
+        ["contraction"], lambda b, x, w: b.matmul(x, w), (((8, 4), BF16), ((4, 16), BF16)),
     ),
     "matmul, int32": (
         ["linalg"], lambda b, x, w: b.matmul(x, w), (((8, 4), "int32"), ((4, 16), "int32")),

@@ -127,7 +127,7 @@ class _Model:
         (folder / "emitted.c").write_text(self.source(main=kind == "exe"))
         target = self.compiled.target
         include = [f"-I{native}", f"-I{native.parent / 'include'}"]
-        options = ["-O2", "-std=gnu11", "-fPIC", "-pthread", "-Wno-unused-function"]
+        options = ["-O2", "-g0", "-std=gnu11", "-fPIC", "-pthread", "-Wno-unused-function"]
         options.append(f"-ffile-prefix-map={native}/=")  # no path of this machine in messages
         run_compiler(target, [*options, *include, "-c", "emitted.c", "-o", "emitted.o"], folder)
         objects = ["emitted.o", *write_objects(self.compiled.kernels, folder)]
@@ -136,9 +136,9 @@ class _Model:
         elif kind == "so":
             exports = f"{{ global: {'; '.join(self.functions)}; local: *; }};\n"
             (folder / "exports.map").write_text(exports)
-            link = ["-shared", "-Wl,--version-script=exports.map", "-pthread"]
+            link = ["-shared", "-s", "-Wl,--version-script=exports.map", "-pthread"]
         else:
-            link = ["-pthread"]
+            link = ["-s", "-pthread"]
         libraries = [] if kind == "obj" else ["-lm"]
         run_compiler(target, [*link, "-o", "output", *objects, *libraries], folder)
         return folder / "output"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import archspec.cpu.detect
 import ml_dtypes
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from support.opcheck import assert_close
 from mgec.compiler.api import CompiledGraph, compile_graph
 from mgec.compiler.graph_module import GraphModule
 from mgec.compiler.interpret import run_module
-from mgec.compiler.targets.target import TARGETS, target_named
+from mgec.compiler.targets.target import TARGETS, Target, host_target, target_named
+from mgec.errors import OptionError
 from mgec.runtime import host
 from mgec.tools.commands._python_file import trace_file
 
@@ -202,3 +204,33 @@ def test_names() -> None:
 def test_keys_differ() -> None:
     """Code of one target is never taken for another's."""
     assert len({target.key for target in TARGETS.values()}) == len(TARGETS)
+
+
+def on_machine(monkeypatch: pytest.MonkeyPatch, architecture: str, flags: set[str]) -> Target:
+    """The host's target on another machine."""
+    monkeypatch.setattr(host, "architecture", lambda: architecture)
+    found = type("Info", (), {"features": flags})
+    monkeypatch.setattr(archspec.cpu.detect, "detected_info", lambda: found)
+    return host_target.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ({"fp", "asimd"}, "aarch64"),
+        ({"fp", "asimd", "asimddp"}, "aarch64-dotprod"),
+        ({"fp", "asimd", "asimddp", "i8mm", "bf16"}, "aarch64-i8mm"),
+        ({"fp", "asimd", "i8mm", "bf16"}, "aarch64"),
+    ],
+)
+def test_host_on_arm(monkeypatch: pytest.MonkeyPatch, flags: set[str], name: str) -> None:
+    assert on_machine(monkeypatch, "aarch64", flags).name == name
+
+
+def test_host_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OptionError) as caught:
+        on_machine(monkeypatch, "riscv64", set())
+    assert caught.value.headline == (
+        "this machine is riscv64, and mgec compiles only for x86-64 and aarch64"
+    )
+    assert caught.value.fix == "cross-compile with --target, or run on one of these"

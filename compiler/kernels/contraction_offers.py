@@ -16,6 +16,7 @@ from mgec.compiler.kernels.direct_conv import direct_conv_kernel
 from mgec.compiler.kernels.operand import NotApplicable
 from mgec.compiler.kernels.region import Region, Size
 from mgec.compiler.kernels.source import KernelSource, Tiles
+from mgec.compiler.kernels.transposed_conv import transposed_conv_kernel
 from mgec.compiler.kernels.winograd import winograd_kernel
 from mgec.compiler.kernels.winograd_tiles import (
     ROUNDING_PRICE,
@@ -71,10 +72,30 @@ def convolution_offers(region: Region, name: str, target: Target) -> list[Offer]
     return [offers[0], direct, *offers[1:]] if faster else [direct, *offers]
 
 
-def _check_convolution(c: Contracted) -> None:
-    channels_last = c.root.name == "mge.conv" and c.root.attrs["channels_last"]
+def transposed_offers(region: Region, name: str, target: Target) -> list[Offer]:
+    """A transposed convolution of channels-last images with constant weights."""
+    c = Contracted.of(region)
+    _check_convolution(c, "mge.conv_dgrad")
+    d_out, weight, out = _shapes(c)
+
+    def make(tiles: Tiles | None) -> KernelSource:
+        assert tiles is None or isinstance(tiles, DirectConvTiles)
+        return c.in_order(
+            transposed_conv_kernel(
+                name, target, c.maps, d_out, weight, out, c.root.attrs, dtype=c.dtype,
+                epilogue=c.epilogue, tiles=tiles,
+            )
+        )  # fmt: skip
+
+    return [Offer("transposed conv", make)]
+
+
+def _check_convolution(c: Contracted, name: str = "mge.conv") -> None:
+    channels_last = c.root.name == name and c.root.attrs["channels_last"]
     if not channels_last or not c.has_constant_weight:
-        raise NotApplicable("no convolution of channels-last images with constant weights")
+        raise NotApplicable(
+            f"no {name.removeprefix('mge.')} of channels-last images with constant weights"
+        )
 
 
 def _shapes(c: Contracted) -> tuple[tuple[int, ...], ...]:

@@ -23,6 +23,7 @@ from mgec.compiler.kernels.contraction_offers import (
     contraction_offers,
     convolution_offers,
     product_offers,
+    transposed_offers,
 )
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
 from mgec.compiler.kernels.emitter import VectorLanes
@@ -423,6 +424,7 @@ def _plain(make: Callable[[Region, str, Target], KernelSource]) -> _Template:
 _TEMPLATES: dict[str, _Template] = {
     "elementwise": _plain(_elementwise),
     "convolution": convolution_offers,
+    "transposed": transposed_offers,
     "contraction": contraction_offers,
     "reduction": _plain(_reduction),
     "whole": _plain(_whole),

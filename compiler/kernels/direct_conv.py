@@ -48,6 +48,7 @@ from mgec.dialects.mge.lane import Lane, lane_type
 from mgec.dialects.mge.spec import FLOAT32, DType, is_float
 
 _LINE_BYTES = 64
+"""Of a cache line: what is fetched ahead at once."""
 _MOST_RUNS = 96
 """Loops over taps that a kernel may have; above, wide padding makes too much code."""
 
@@ -473,13 +474,14 @@ class _Tile:
             def tap(
                 i: Dim, acc: list[Value], windows: Sequence[int] = run.windows,
                 start: Dim = start, columns: Dim = columns, length: int = length,
+                low: int = run.low,
             ) -> list[Value]:  # fmt: skip
                 x = k.add(start, k.mul(i, dilation))
                 w = k.add(columns, k.mul(i, channels * o.width))
 
                 def step(q: Dim, acc: list[Value]) -> list[Value]:
                     if ahead is not None:
-                        skipped = k.add(run.low * channels, k.mul(i, channels), q)
+                        skipped = k.add(k.mul(k.add(i, low), channels), q)
                         k.prefetch(o.weight, k.add(ahead, k.mul(skipped, o.line)))
                     return self._step(image, k.add(x, q), k.add(w, k.mul(q, o.width)),
                                       windows, channels, acc)  # fmt: skip

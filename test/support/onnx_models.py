@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +17,7 @@ Array = np.ndarray[Any, Any]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
-def info(name: str, value: Any, shape: Sequence[int | str | None] = ()) -> Any:
+def info(name: str, value: Any, shape: Sequence[int | str | None] | None = ()) -> Any:
     """A value info: of an array, or of an element type and a shape."""
     if isinstance(value, np.ndarray):
         element = helper.np_dtype_to_tensor_dtype(value.dtype)
@@ -52,15 +54,20 @@ def node_model(
     opset: int = 21,
     outputs: int = 1,
     constant: Sequence[int] = (),
+    element: int | None = None,
 ) -> ModelProto:
-    """A model of one node: inputs x0, x1, ... (those in `constant` are initializers)."""
+    """A model of one node: inputs x0, x1, ... (those in `constant` are initializers).
+
+    The outputs y0, y1, ... have no declared type, or are matrices of `element`.
+    """
     names = [f"x{i}" if x is not None else "" for i, x in enumerate(inputs)]
     given = {n: x for n, x in zip(names, inputs, strict=True) if x is not None}
     fixed = {f"x{i}": given[f"x{i}"] for i in constant}
     made = [f"y{i}" for i in range(outputs)]
     node = helper.make_node(op, names, made, name=op.lower(), **(attrs or {}))
     formal = [info(n, x) for n, x in given.items() if n not in fixed]
-    return model_of([node], formal, made, fixed, opset=opset)
+    declared = made if element is None else [info(name, element, ("m", "n")) for name in made]
+    return model_of([node], formal, declared, fixed, opset=opset)
 
 
 def interpret(model: ImportedModel, *arrays: Array) -> list[Array]:
@@ -79,3 +86,16 @@ def run_node(
     model = from_onnx(node_model(op, inputs, attrs, **options))
     given = [x for i, x in enumerate(inputs) if x is not None and i not in constant]
     return interpret(model, *given)
+
+
+def node_cases(*modules: str) -> list[tuple[str, Any]]:
+    """Cases of `onnx.backend.test` for some ops; all of them would take seconds to load."""
+    package = "onnx.backend.test.case.node"
+    wanted = [f"{package}.{module}" for module in modules]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in wanted:
+            importlib.import_module(name)
+    from onnx.backend.test.case.node import _NodeTestCases
+
+    return [("node", case) for case in _NodeTestCases]

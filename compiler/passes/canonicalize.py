@@ -230,6 +230,63 @@ def _reshape(op: MgeOp, b: IRBuilder) -> SSAValue | None:
     return b.reshape(inner.operands[0], out.shape) if inner else None
 
 
+@rewrites("mge.reshape")
+def _reshape_of_transpose(op: MgeOp, b: IRBuilder) -> SSAValue | None:
+    """Axes of size 1 are added and dropped before a transpose, so that transposes meet."""
+    inner, (out,) = producer(op.operands[0], "mge.transpose"), op.result_specs
+    if inner is None or not (out.is_static and from_type(inner.results[0].type).is_static):
+        return None
+    perm, shape = _tuple(inner, "perm"), from_type(inner.operands[0].type).shape
+    sources: list[int | None] = []  # for each axis of the result: which axis it was; None: new
+    left = list(perm)
+    for size in out.shape:
+        while left and shape[left[0]] == 1 and size != 1:
+            left.pop(0)
+        sources.append(left.pop(0) if left and shape[left[0]] == size else None)
+    if any(shape[p] != 1 for p in left):
+        return None
+    if any(source is None and size != 1 for source, size in zip(sources, out.shape, strict=True)):
+        return None
+    kept = sorted(source for source in sources if source is not None)
+    new = sources.count(None)
+    fresh = iter(range(new))
+    moved = tuple(next(fresh) if s is None else new + kept.index(s) for s in sources)
+    before = b.reshape(inner.operands[0], (*(1,) * new, *(shape[axis] for axis in kept)))
+    return b.transpose(before, perm=moved)
+
+
+@rewrites("mge.reshape")
+def _transpose_between_reshapes(op: MgeOp, b: IRBuilder) -> SSAValue | None:
+    """A transpose that leaves alone leading axes which are one for its sake only."""
+    moved = producer(op.operands[0], "mge.transpose")
+    merged = producer(moved.operands[0], "mge.reshape") if moved else None
+    if moved is None or merged is None:
+        return None
+    perm, inp, (out,) = _tuple(moved, "perm"), merged.operands[0], op.result_specs
+    first, middle = from_type(inp.type), from_type(merged.results[0].type)
+    extra = first.rank - middle.rank
+    if perm[0] != 0 or extra < 0 or not (first.is_static and out.is_static):
+        return None
+    whole = (*range(extra + 1), *(p + extra for p in perm[1:]))
+    same = first.shape[extra + 1 :] == middle.shape[1:]
+    if not same or out.shape != tuple(first.shape[p] for p in whole):
+        return None
+    return b.transpose(inp, perm=whole)
+
+
+@rewrites("mge.slice")
+def _slice_of_transpose(op: MgeOp, b: IRBuilder) -> SSAValue | None:
+    """Parts are taken before they are transposed, where nothing needs the whole."""
+    inner = producer(op.operands[0], "mge.transpose")
+    if inner is None or any(use.operation.name != op.name for use in inner.results[0].uses):
+        return None
+    perm = _tuple(inner, "perm")
+    bounds = {key: _tuple(op, key) for key in ("starts", "stops", "steps")}
+    order = [perm.index(axis) for axis in range(len(perm))]
+    before = {key: tuple(values[i] for i in order) for key, values in bounds.items()}
+    return b.transpose(b.slice(inner.operands[0], **before), perm=perm)
+
+
 @rewrites("mge.transpose")
 def _transpose(op: MgeOp, b: IRBuilder) -> SSAValue | None:
     (inp,), perm = op.operands, _tuple(op, "perm")

@@ -154,3 +154,43 @@ func.func @ones(%x: tensor<1x3x1xf32>, %e: tensor<1x0x1xf32>) -> (tensor<3x1x1xf
   %3 = mge.concat %2, %x {axis = 1} : (tensor<1x3x1xf32>, tensor<1x3x1xf32>) -> tensor<1x6x1xf32>
   func.return %0, %1, %3 : tensor<3x1x1xf32>, tensor<3xf32>, tensor<1x6x1xf32>
 }
+
+// -----
+
+// Transposes meet across reshapes that add, drop or merge axes which they leave alone.
+// CHECK-LABEL: @transposes_meet
+func.func @transposes_meet(%x: tensor<2x3x4x5xf32>, %y: tensor<1x3x4x5xf32>) -> (tensor<2x4x5x3xf32>, tensor<1x4x5x3xf32>, tensor<3x2xf32>) {
+  // CHECK-NEXT: %[[A:.*]] = mge.transpose %x {perm = [0, 2, 3, 1]}
+  %0 = mge.transpose %x {perm = [0, 2, 1, 3]} : (tensor<2x3x4x5xf32>) -> tensor<2x4x3x5xf32>
+  %1 = mge.reshape %0 {shape = [8, 3, 5]} : (tensor<2x4x3x5xf32>) -> tensor<8x3x5xf32>
+  %2 = mge.transpose %1 {perm = [0, 2, 1]} : (tensor<8x3x5xf32>) -> tensor<8x5x3xf32>
+  %3 = mge.reshape %2 {shape = [2, 4, 5, 3]} : (tensor<8x5x3xf32>) -> tensor<2x4x5x3xf32>
+  // CHECK: %[[B:.*]] = mge.transpose %{{.*}} {perm = [0, 2, 3, 1]} : (tensor<1x3x4x5xf32>) -> tensor<1x4x5x3xf32>
+  %4 = mge.transpose %y {perm = [0, 2, 1, 3]} : (tensor<1x3x4x5xf32>) -> tensor<1x4x3x5xf32>
+  %5 = mge.reshape %4 {shape = [4, 3, 5]} : (tensor<1x4x3x5xf32>) -> tensor<4x3x5xf32>
+  %6 = mge.transpose %5 {perm = [0, 2, 1]} : (tensor<4x3x5xf32>) -> tensor<4x5x3xf32>
+  %7 = mge.reshape %6 {shape = [1, 4, 5, 3]} : (tensor<4x5x3xf32>) -> tensor<1x4x5x3xf32>
+  // Only what is used of x is moved.
+  // CHECK-NEXT: %[[S:.*]] = mge.slice %x {starts = [0, 0, 0, 4], stops = [2, 3, 1, 5], steps = [1, 1, 1, 1]}
+  // CHECK-NEXT: %[[D:.*]] = mge.reshape %[[S]] {shape = [2, 3]}
+  // CHECK-NEXT: %[[C:.*]] = mge.transpose %[[D]] {perm = [1, 0]}
+  // CHECK-NEXT: return %[[A]], %[[B]], %[[C]]
+  %8 = mge.transpose %x {perm = [3, 1, 0, 2]} : (tensor<2x3x4x5xf32>) -> tensor<5x3x2x4xf32>
+  %9 = mge.slice %8 {starts = [4, 0, 0, 0], stops = [5, 3, 2, 1], steps = [1, 1, 1, 1]} : (tensor<5x3x2x4xf32>) -> tensor<1x3x2x1xf32>
+  %10 = mge.reshape %9 {shape = [3, 2]} : (tensor<1x3x2x1xf32>) -> tensor<3x2xf32>
+  func.return %3, %7, %10 : tensor<2x4x5x3xf32>, tensor<1x4x5x3xf32>, tensor<3x2xf32>
+}
+
+// -----
+
+// Not across one that splits what moves, nor before a transpose that something else needs.
+// CHECK-LABEL: @transposes_stay
+func.func @transposes_stay(%x: tensor<2x6xf32>) -> (tensor<2x6xf32>, tensor<6x2xf32>, tensor<1x2xf32>) {
+  // CHECK-NEXT: %[[T:.*]] = mge.transpose %x {perm = [1, 0]}
+  // CHECK-NEXT: mge.reshape %[[T]] {shape = [2, 6]}
+  // CHECK-NEXT: mge.slice %[[T]]
+  %0 = mge.transpose %x {perm = [1, 0]} : (tensor<2x6xf32>) -> tensor<6x2xf32>
+  %1 = mge.reshape %0 {shape = [2, 6]} : (tensor<6x2xf32>) -> tensor<2x6xf32>
+  %2 = mge.slice %0 {starts = [5, 0], stops = [6, 2], steps = [1, 1]} : (tensor<6x2xf32>) -> tensor<1x2xf32>
+  func.return %1, %0, %2 : tensor<2x6xf32>, tensor<6x2xf32>, tensor<1x2xf32>
+}

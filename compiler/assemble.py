@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,7 @@ from mgec.compiler.parallel import Job, compile_all
 from mgec.compiler.passes.form_kernels import root_of
 from mgec.compiler.passes.plan_memory import MemoryPlan, plan_memory, write_plan
 from mgec.compiler.targets import Target
+from mgec.compiler.tune import database
 from mgec.dialects.mge.kernel import KernelOp
 from mgec.dialects.mge.spec import from_type
 from mgec.errors import CompileError
@@ -65,12 +66,22 @@ class Assembly:
     compiled_kernels: int
 
 
-def assemble(graph: GraphModule, target: Target) -> Assembly:
-    """Compiles the kernels of a graph and says where each finds its operands."""
+Choose = Callable[[str], str | None]
+"""From a kernel's canonical text to the label of the candidate to take; None for the default."""
+
+
+def assemble(graph: GraphModule, target: Target, choose: Choose | None = None) -> Assembly:
+    """Compiles the kernels of a graph and says where each finds its operands.
+
+    Args:
+        graph: after kernel formation.
+        target: what to compile for.
+        choose: which candidates to take; by default what was measured, see `mgec tune`.
+    """
     function = graph.main
     block = function.body.block
     ops = [op for op in block.ops if isinstance(op, KernelOp)]
-    keys, code, fresh = compile_kernels(ops, target)
+    keys, code, fresh = compile_kernels(ops, target, choose)
     workspaces = {op: code[key].workspace_bytes for op, key in zip(ops, keys, strict=True)}
     plan = plan_memory(block, graph.donations, workspaces)
     write_plan(function, plan)
@@ -133,22 +144,29 @@ def assemble(graph: GraphModule, target: Target) -> Assembly:
 
 
 def compile_kernels(
-    ops: Sequence[KernelOp], target: Target
+    ops: Sequence[KernelOp], target: Target, choose: Choose | None = None
 ) -> tuple[list[str], dict[str, CompiledKernel], int]:
     """Code for kernels: from the cache, or compiled now, each distinct one once.
+
+    Args:
+        ops: the kernels.
+        target: what to compile for.
+        choose: see `assemble`.
 
     Returns:
         The cache key of each op, the code by key, and how many were compiled.
     """
     constants = [constant_operands(op) for op in ops]
+    texts = [canonical_text(op, known) for op, known in zip(ops, constants, strict=True)]
+    labels = [choose(text) if choose else _measured_label(text, target) for text in texts]
     keys = [
-        disk.kernel_key(canonical_text(op, known), target.key)
-        for op, known in zip(ops, constants, strict=True)
+        disk.kernel_key(text if label is None else f"{text}\nlabel {label}", target.key)
+        for text, label in zip(texts, labels, strict=True)
     ]
     code: dict[str, CompiledKernel] = {}
     jobs: dict[str, Job] = {}
     names: dict[str, str] = {}
-    for op, known, key in zip(ops, constants, keys, strict=True):
+    for op, known, key, label in zip(ops, constants, keys, labels, strict=True):
         if key in code or key in jobs:
             continue
         if (kernel := disk.load(key)) is not None:
@@ -163,11 +181,17 @@ def compile_kernels(
                 op.in_place,
                 constants=known,
                 title=names[key],
+                label=label,
             )
     for key, kernel in compile_all(jobs, names).items():
         disk.store(key, kernel)
         code[key] = kernel
     return keys, code, len(jobs)
+
+
+def _measured_label(text: str, target: Target) -> str | None:
+    found = database.find(text, target)
+    return None if found is None else found.label
 
 
 def constant_operands(op: KernelOp) -> tuple[int, ...]:

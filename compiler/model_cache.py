@@ -19,6 +19,7 @@ import xxhash
 import mgec
 from mgec import config
 from mgec.compiler.cache import fingerprint, source_digest
+from mgec.compiler.tune import database
 
 LIMIT_BYTES = 4 << 30
 """How much the folder may hold."""
@@ -41,7 +42,8 @@ def model_key(path: Path, options: str) -> str:
                 digest.update(content)
     assert mgec.__file__ is not None
     importers = source_digest(Path(mgec.__file__).parent / "importers")
-    digest.update(f"\n{path.suffix}\n{options}\n{fingerprint()}\n{importers}".encode())
+    compiler = f"{fingerprint()}\n{importers}\n{database.digest()}"
+    digest.update(f"\n{path.suffix}\n{options}\n{compiler}".encode())
     return digest.hexdigest()
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     num_threads: int
     cache: bool
     cache_dir: Path
+    tune: bool
     log: str
     default_device: str
     disable_trace: bool
@@ -154,6 +155,10 @@ OPTIONS: dict[str, Option] = {
         Option(
             "cache_dir", "MGEC_CACHE_DIR", "a folder", _user_cache_folder, _folder,
             "Where compiled kernels are kept.",
+        ),
+        Option(
+            "tune", "MGEC_TUNE", "on or off", lambda: True, _boolean,
+            "Use the kernels that mgec tune found to be the fastest.",
         ),
         Option(
             "log", "MGEC_LOG", "debug, info, warning or error", lambda: "warning",

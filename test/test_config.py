@@ -21,6 +21,7 @@ GOOD = [
     ("MGEC_CACHE", "off", "cache", False),
     ("MGEC_CACHE", "1", "cache", True),
     ("MGEC_CACHE_DIR", "/tmp/x", "cache_dir", Path("/tmp/x")),
+    ("MGEC_TUNE", "off", "tune", False),
     ("MGEC_LOG", "DEBUG", "log", "debug"),
     ("MGE_DEFAULT_DEVICE", "cpux", "default_device", "cpux"),
     ("MGE_DISABLE_TRACE", "yes", "disable_trace", True),

@@ -84,10 +84,10 @@ def with_touched(source: KernelSource) -> KernelSource:
     """A kernel of several stages, each with the entries of the table that it uses."""
     if source.then is None and source.touched is None:
         return source
+    # Functions of a kernel name their buffers alike, and pass all of them on.
+    lines = (line for line in source.text.splitlines() if "func." not in line)
+    used = {int(i) for line in lines for i in re.findall(r"%p(\d+)\b", line)}
     order = source.order or tuple(range(source.num_buffers))
-    _, _, rest = source.text.partition(f"@{source.name}_body(")
-    body, _, _ = rest.partition("\n}")
-    used = (i for i in range(len(order)) if len(re.findall(rf"%p{i}\b", body)) > 1)
     touched = tuple(sorted(order[i] for i in used))
     then = source.then and with_touched(replace(source.then, touched=()))
     return replace(source, touched=touched, then=then)

@@ -25,6 +25,7 @@ def compile_region(
     *,
     constants: Sequence[int] = (),
     title: str = "",
+    label: str | None = None,
 ) -> CompiledKernel:
     """Compiles the block of a kernel.
 
@@ -35,6 +36,7 @@ def compile_region(
         in_place: result index -> input index whose buffer it overwrites.
         constants: inputs that are constants, which the kernel may ask to be packed.
         title: what to call the kernel in an error.
+        label: of the candidate to take, if it is not the default.
 
     Raises:
         CompileError: if a template, MLIR or LLVM fails; a reproducer has been written.
@@ -42,7 +44,8 @@ def compile_region(
     from mgec.compiler.codegen.llvm_backend import compile_kernel
 
     try:
-        return compile_kernel(select_kernel(block, name, target, in_place, constants), target)
+        source = select_kernel(block, name, target, in_place, constants, label)
+        return compile_kernel(source, target)
     except CompileError as error:
         path = write_reproducer(block, name, target)
         raise CompileError(

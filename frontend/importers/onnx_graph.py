@@ -220,7 +220,7 @@ class GraphImporter:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         if (proto.domain, proto.op_type) in self._functions:
             return True
-        schema = schema_of(domain, proto.op_type, scope.opsets.get(domain, 0))
+        schema = schema_of(domain, proto.op_type, scope.opsets.get(domain, 1))
         if schema is None:
             return False
         has_body = schema.proto.has_function or schema.proto.has_context_dependent_function
@@ -238,7 +238,8 @@ class GraphImporter:
         function = self._functions.get((proto.domain, proto.op_type))
         if function is not None:
             return self._call(function, proto, inputs, attributes, collect=False)
-        opset = scope.opsets.get(domain)
+        # ONNX's own cases leave out domains of which there is one version.
+        opset = scope.opsets.get(domain, 1 if domain else None)
         if opset is None:
             raise Unsupported(f"the model does not say which opset of domain {domain!r} it uses")
         schema = schema_of(domain, proto.op_type, opset)
@@ -315,7 +316,9 @@ class GraphImporter:
                 fix="the file may be damaged: export it again",
             )
         names = dict(zip(function.input, padded, strict=True))
-        scope = _Scope(names, None, given, opsets(function), collect)
+        assert self._scope is not None
+        versions = {**self._scope.opsets, **opsets(function)}
+        scope = _Scope(names, None, given, versions, collect)
         self._walk(function.node, scope)
         # Outputs that nobody asks for may have no node that makes them.
         wanted = zip(function.output, proto.output, strict=False)

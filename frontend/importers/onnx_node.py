@@ -85,9 +85,9 @@ def handler_of(domain: str, op: str, version: int) -> Handler | None:
     return found
 
 
-def registered() -> list[tuple[str, str]]:
-    """Every (domain, op) that has a handler."""
-    return sorted(_HANDLERS)
+def registered() -> dict[str, Handler]:
+    """The op of every handler (the first of several), by name."""
+    return {name: rows[0][1] for (_, name), rows in sorted(_HANDLERS.items())}
 
 
 @dataclass(frozen=True)

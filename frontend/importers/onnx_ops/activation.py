@@ -147,10 +147,12 @@ def _along(op: str) -> None:
 
     @onnx_op(name)
     def old(b: Any, node: Node) -> Value:
+        """Before opset 13 over all axes from `axis` on, later along one."""
         return _flattened(b, node, op)
 
     @onnx_op(name, since=13)
     def new(b: Any, node: Node) -> Value:
+        """Along one axis."""
         x = node.x(0)
         return getattr(b, op)(x, axis=node.axis(x.rank, default=-1))
 

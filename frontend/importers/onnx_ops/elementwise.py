@@ -37,7 +37,16 @@ _BINARY = {
 
 
 def _unary(name: str) -> Callable[[Any, Node], Value]:
-    return lambda b, node: getattr(b, name)(node.x(0))
+    def handler(b: Any, node: Node) -> Value:
+        return getattr(b, name)(node.x(0))
+
+    return documented(handler, name)
+
+
+def documented(handler: Callable[..., Any], op: str) -> Callable[..., Any]:
+    """A handler that says which op of mge it is."""
+    handler.__doc__ = f"`mge.{op}`."
+    return handler
 
 
 for _onnx_name, _mge_name in _UNARY.items():
@@ -58,7 +67,10 @@ def operands(b: Any, node: Node) -> tuple[Value, Value]:
 
 
 def _binary(name: str) -> Callable[[Any, Node], Value]:
-    return lambda b, node: getattr(b, name)(*operands(b, node))
+    def handler(b: Any, node: Node) -> Value:
+        return getattr(b, name)(*operands(b, node))
+
+    return documented(handler, name)
 
 
 for _onnx_name, _mge_name in _BINARY.items():
@@ -160,7 +172,7 @@ def _variadic(name: str) -> Callable[[Any, Node], Value]:
             total = getattr(b, name)(total, node.x(i))
         return total
 
-    return handler
+    return documented(handler, name)
 
 
 for _onnx_name, _mge_name in {"Max": "maximum", "Min": "minimum", "Sum": "add"}.items():

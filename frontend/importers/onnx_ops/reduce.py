@@ -27,6 +27,7 @@ def _axes(node: Node, rank: int) -> tuple[int, ...]:
 def _reduction(name: str, rule: Reduce) -> None:
     @onnx_op(name)
     def handler(b: Any, node: Node) -> Value:
+        """Over some axes, or over all."""
         x = node.x(0)
         return rule(b, x, _axes(node, x.rank), bool(node.attr("keepdims", 1)))
 
@@ -115,6 +116,7 @@ for _name, _rule in {
 def _arg(name: str, op: str) -> None:
     @onnx_op(name)
     def handler(b: Any, node: Node) -> Value:
+        """The place of the first such element, or of the last."""
         x = node.x(0)
         axis, keepdims = node.axis(x.rank, default=0), bool(node.attr("keepdims", 1))
         if not node.flag("select_last_index"):

@@ -72,7 +72,9 @@ class DirectConvTiles:
     @property
     def label(self) -> str:
         """See `Tiles`."""
-        return named(mr=self.mr, nv=self.nv, rows=self.rows, by_panel=self.by_panel)
+        return named(
+            mr=self.mr, nv=self.nv, rows=self.rows, by_panel=self.by_panel, ahead=self.ahead
+        )
 
     def alternatives(self, target: Target) -> list[DirectConvTiles]:
         """Other register tiles that the target holds, then other units."""

@@ -437,6 +437,22 @@ class VectorLanes(LaneBuilder):
         """A lane with its MLIR type, to carry around a loop."""
         return Value(lane.ref, self.type(lane.ty))
 
+    def rarely(
+        self, condition: Lane, then: Callable[[], Sequence[Lane]], otherwise: Sequence[Lane]
+    ) -> list[Lane]:
+        anywhere = condition.ref
+        if self.width:
+            kind = f"{self.type('i1')} into i1"
+            anywhere = self.k.let(f"vector.reduction <or>, {condition.ref} : {kind}")
+        chosen = self.k.choose(
+            anywhere,
+            lambda: [
+                self.value(v) for v in super(VectorLanes, self).rarely(condition, then, otherwise)
+            ],
+            lambda: [self.value(v) for v in otherwise],
+        )
+        return [Lane(v.ref, o.ty) for v, o in zip(chosen, otherwise, strict=True)]
+
     def splat(self, scalar: Lane) -> Lane:
         """A scalar in every element."""
         if not self.width:

@@ -1,8 +1,8 @@
 """Activation functions and other elementwise composites.
 
 Each one is a decomposition into the ops of `elementwise`, in float32 for the 16-bit
-floats. Where the gradient of the decomposition would be wrong (a kink that is not in the
-function) the op has a gradient rule of its own.
+floats; silu and gelu have lanes of their own. Where the gradient of the decomposition would be
+wrong (a kink that is not in the function) the op has a gradient rule of its own.
 """
 # pyright: standard
 # Strict mode knows no types for the parameters of the lambdas in the table.
@@ -15,10 +15,12 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from mgec.dialects.mge import lane_math
 from mgec.dialects.mge.composite import widen
 from mgec.dialects.mge.elementwise import NUMBERS, ElementwiseOp, check_dtype
+from mgec.dialects.mge.lane import Lane, LaneBuilder
 from mgec.dialects.mge.op import MgeOp, mge_op
-from mgec.dialects.mge.rules import decomposition, gradient, reference
+from mgec.dialects.mge.rules import decomposition, gradient, lanes, reference
 from mgec.dialects.mge.spec import FLOATS, DType, TensorSpec, is_float
 from mgec.errors import ArgumentError
 
@@ -87,8 +89,6 @@ def _distance(b: Any, x: Any, y: Any) -> Any:
 
 
 _ROWS = (
-    _Row("silu", "x * sigmoid(x), also called swish.",
-         lambda x: x / (1 + np.exp(-x)), lambda b, x: b.mul(x, b.sigmoid(x))),
     _Row("relu6", "min(max(x, 0), 6).", lambda x: np.minimum(np.maximum(x, 0), 6), _relu6),
     _Row("hard_sigmoid", "relu6(x + 3) / 6.",
          lambda x: np.minimum(np.maximum(x + 3, 0), 6) / 6, _hard_sigmoid),
@@ -116,6 +116,39 @@ def _softplus_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any]:
 @gradient(_BY_NAME["mge.log_sigmoid"])
 def _log_sigmoid_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any]:
     return (b.mul(d_out, b.sigmoid(b.neg(call.inputs[0]))),)
+
+
+@mge_op
+class SiluOp(ElementwiseOp):
+    """x * sigmoid(x), also called swish.
+
+    Shapes: any. Dtypes: float16, bfloat16, float32, float64.
+    """
+
+    name = "mge.silu"
+    dtypes = FLOATS
+
+    @staticmethod
+    def infer(inp: TensorSpec) -> TensorSpec:
+        return cast("type[ElementwiseOp]", SiluOp).infer_elementwise(inp)
+
+
+@reference(SiluOp)
+def _silu_reference(inp: Any) -> Any:
+    return inp / (1 + np.exp(-inp))
+
+
+@lanes(SiluOp)
+def _silu(b: LaneBuilder, x: Lane, **_: Any) -> Lane:
+    return lane_math.silu(b, x)
+
+
+@gradient(SiluOp)
+def _silu_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any]:
+    x = widen(b, call.inputs[0])
+    factor, one = b.sigmoid(x), b.scalar(1, x)
+    slope = b.mul(factor, b.add(one, b.mul(x, b.sub(one, factor))))
+    return (b.cast(b.mul(widen(b, d_out), slope), call.specs[0].dtype),)
 
 
 # -- of two operands -----------------------------------------------------------------------
@@ -210,18 +243,30 @@ def _gelu_reference(inp: Any, *, approximate: bool) -> Any:
     return 0.5 * inp * (1 + np.asarray(values, np.float64))
 
 
-@_composite(GeluOp)
-def _gelu(b: Any, x: Any, *, approximate: bool) -> Any:
-    half = b.mul(x, b.scalar(0.5, x))
-    if not approximate:
-        inner = b.erf(b.mul(x, b.scalar(1 / sqrt(2), x)))
+@lanes(GeluOp)
+def _gelu(b: LaneBuilder, x: Lane, *, approximate: bool, **_: Any) -> Lane:
+    return lane_math.gelu_tanh(b, x) if approximate else lane_math.gelu(b, x)
+
+
+@gradient(GeluOp)
+def _gelu_gradient(b: Any, call: Any, d_out: Any) -> tuple[Any]:
+    """Phi(x) + x Phi'(x), with Phi the factor of x."""
+    x = widen(b, call.inputs[0])
+    if not call.attrs["approximate"]:
+        phi = b.add(b.mul(b.erf(b.mul(x, b.scalar(sqrt(0.5), x))), b.scalar(0.5, x)),
+                    b.scalar(0.5, x))  # fmt: skip
+        density = b.exp(b.mul(b.mul(x, x), b.scalar(-0.5, x)))
+        slope = b.mul(density, b.scalar(1 / sqrt(2 * pi), x))
     else:
-        # Beyond 10 tanh is 1; without the clip its gradient would be 0 * inf far out.
-        near = b.minimum(b.maximum(x, b.scalar(-10, x)), b.scalar(10, x))
-        scale = sqrt(2 / pi)
-        cubic = b.add(b.scalar(scale, x), b.mul(b.scalar(scale * 0.044715, x), b.mul(near, near)))
-        inner = b.tanh(b.mul(near, cubic))
-    return b.mul(half, b.add(inner, b.scalar(1, x)))
+        # Beyond 10 the slope is 0; without the clip it would be 0 * inf far out.
+        x = b.minimum(b.maximum(x, b.scalar(-10, x)), b.scalar(10, x))
+        scale = 2 * sqrt(2 / pi)
+        square = b.mul(b.mul(x, x), b.scalar(scale * 0.044715, x))
+        phi = b.sigmoid(b.mul(x, b.add(square, b.scalar(scale, x))))
+        inner = b.add(b.mul(square, b.scalar(3, x)), b.scalar(scale, x))
+        slope = b.mul(b.mul(phi, b.sub(b.scalar(1, x), phi)), inner)
+    d_in = b.mul(widen(b, d_out), b.add(phi, b.mul(x, slope)))
+    return (b.cast(d_in, call.specs[0].dtype),)
 
 
 @mge_op
@@ -336,4 +381,4 @@ def _clip(b: Any, x: Any, *, lower: float | None, upper: float | None) -> Any:
     return x
 
 
-OPS = (*ROWS, LogaddexpOp, PreluOp, GeluOp, LeakyReluOp, EluOp, ClipOp)
+OPS = (SiluOp, *ROWS, LogaddexpOp, PreluOp, GeluOp, LeakyReluOp, EluOp, ClipOp)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from mgec.dialects.mge import lane_math
+from mgec.dialects.mge import lane_math, lane_trig
 from mgec.dialects.mge.lane import Lane, LaneBuilder
 from mgec.dialects.mge.op import MgeOp, mge_op
 from mgec.dialects.mge.rules import gradient, lanes, reference
@@ -465,11 +465,11 @@ _UNARY: tuple[Unary, ...] = (
     Unary("rsqrt", "1 / sqrt(x).", _REAL, lambda x: 1 / np.sqrt(x),
      lambda b, x, dtype: b.div(b.like(1, x), b.math("sqrt", x)),
      _times(lambda b, x, y: b.mul(b.scalar(-0.5, y), b.mul(y, b.mul(y, y))))),
-    Unary("sin", "Sine (radians).", _REAL, np.sin, lambda b, x, dtype: lane_math.sin(b, x),
+    Unary("sin", "Sine (radians).", _REAL, np.sin, lambda b, x, dtype: lane_trig.sin(b, x),
      _times(lambda b, x, y: b.cos(x))),
-    Unary("cos", "Cosine (radians).", _REAL, np.cos, lambda b, x, dtype: lane_math.cos(b, x),
+    Unary("cos", "Cosine (radians).", _REAL, np.cos, lambda b, x, dtype: lane_trig.cos(b, x),
      _times(lambda b, x, y: b.neg(b.sin(x)))),
-    Unary("tan", "Tangent (radians).", _REAL, np.tan, lambda b, x, dtype: lane_math.tan(b, x),
+    Unary("tan", "Tangent (radians).", _REAL, np.tan, lambda b, x, dtype: lane_trig.tan(b, x),
      _times(lambda b, x, y: b.add(b.mul(y, y), b.scalar(1, y)))),
     Unary("asin", "Inverse sine.", _REAL, np.arcsin, _math("asin"),
      lambda b, c, d: (b.div(d, _sqrt_one(b, c.inputs[0], -1, 1)),)),

@@ -13,13 +13,13 @@ must know about signs looks at the dtype it is given.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mgec.dialects.mge.spec import BOOL, DType, is_float
 
 CMPF = {"oeq": 1, "ogt": 2, "oge": 3, "olt": 4, "ole": 5, "one": 6, "ord": 7, "ueq": 8,
-        "une": 13, "uno": 14}  # fmt: skip
+        "uge": 10, "une": 13, "uno": 14}  # fmt: skip
 CMPI = {"eq": 0, "ne": 1, "slt": 2, "sle": 3, "sgt": 4, "sge": 5, "ult": 6, "ule": 7,
         "ugt": 8, "uge": 9}  # fmt: skip
 
@@ -125,6 +125,15 @@ class LaneBuilder(ABC):
     def select(self, condition: Lane, a: Lane, b: Lane) -> Lane:
         """a where the condition (i1) holds, else b."""
         return self.op("arith.select", (condition, a, b), a.ty)
+
+    def rarely(
+        self, condition: Lane, then: Callable[[], Sequence[Lane]], otherwise: Sequence[Lane]
+    ) -> list[Lane]:
+        """`then()` where the condition (i1) holds, else `otherwise`.
+
+        For conditions that seldom hold: a builder may branch past `then` where none does.
+        """
+        return [self.select(condition, a, b) for a, b in zip(then(), otherwise, strict=True)]
 
     def and_(self, a: Lane, b: Lane) -> Lane:
         """Bitwise and."""

@@ -1,44 +1,50 @@
 """Elementary functions on lanes.
 
-In float32 the functions that matter for speed are polynomials without branches, so that they
-vectorize; one rule serves scalar and vector code, which therefore agree bit for bit. Measured
-on a sample of all float32 values, exp, log and log1p are within 1 unit of the last place,
-expm1 within 1.5, and tanh, erf and sigmoid within 2.5 (test_lane_math.py holds them to it;
-slower forms of tanh and erf came to 1.3 and 1.0). sin, cos, tan and pow compute in float64 inside
-and are within 0.51, whatever the size of the angle. They keep IEEE's special cases: NaN,
-infinities, signed zeros, gradual underflow, overflow. A target without fused multiply-add
-rounds differently. float64 and the remaining functions go to the C library, one element at a
-time.
+In float32 they are polynomials and rational functions without branches, so that they vectorize;
+one rule serves scalar and vector code, which therefore agree bit for bit. On targets with fused
+multiply-add all are within 2 units of the last place, most within 1.7 (test_lane_math.py holds
+each to its figure; docs/numerics.md lists them), but for gelu below 0, where the error is
+absolute. pow computes in float64 inside and is within 0.51. They keep IEEE's special cases: NaN,
+infinities, signed zeros, gradual underflow, overflow. A target without fused multiply-add rounds
+differently. float64 and the remaining functions go to the C library, one element at a time.
 
-Source: argument reduction after Cody and Waite; log after FreeBSD's
-e_logf.c; the polynomials of exp and erf are our own weighted least-squares fits. The angles of
-sin, cos and tan are reduced after Payne and Hanek (SIGNUM Newsletter 18, 1983); their polynomials
-are FreeBSD's k_sinf.c and k_cosf.c.
+What an operation costs decided the forms (AVX-512 server, 2026-12): a multiply-add takes one
+slot of its unit; additions, minima and comparisons run beside it for nothing; a shift or a select
+costs about one slot, a division two or three.
+
+Source: argument reduction after Cody and Waite; log after FreeBSD's e_logf.c. The other polynomials
+and rational functions are our own weighted minimax fits (Lawson's iteration), rounded to float32
+by coordinate search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from math import factorial
+from math import factorial, pi
 
 from mgec.dialects.mge.lane import Lane, LaneBuilder
 
 Function = Callable[[LaneBuilder, Lane], Lane]
 
 _LOG2E = 1.44269504088896341
+_LN2 = 0.6931471805599453
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
-_ROUND = 12582912.0
+ROUND = 12582912.0
 """1.5 * 2^23: adding it to a float32 below 2^22 leaves the nearest integer in the low bits."""
 
+_BIAS = 127
+"""Of the exponent field of a float32."""
 
-_TWO_OVER_PI = (0, 0xA2F9836E, 0x4E441529, 0xFC2757D1, 0xF534DDC0, 0xDB629599, 0x3C439041,
-                0xFE5163AB)  # fmt: skip
-"""The bits of 2 / pi, 32 zeros in front."""
+_EXPM1 = (0.0013814184, 0.008368893, 0.041668337, 0.1666652, 0.49999994)
+"""(expm1(r) - r) / r^2 for |r| <= log(2) / 2, within 0.06 * 2^-24 of exp."""
+
+_EXPM1_BELOW = (0.0010370084, 0.008075264, 0.04157804, 0.16665316, 0.4999993)
+"""The same for -log(2) <= r <= 0, relative to expm1."""
 
 
-def _f32(function: Function) -> Function:
-    """Uses `function` for float32 and the math dialect's op of the same name otherwise."""
+def in_float32(function: Function) -> Function:
+    """Decorates a function for float32: other types get the math dialect's op of its name."""
 
     @wraps(function)
     def dispatch(b: LaneBuilder, x: Lane) -> Lane:
@@ -47,7 +53,7 @@ def _f32(function: Function) -> Function:
     return dispatch
 
 
-def _horner(b: LaneBuilder, x: Lane, coefficients: Sequence[float]) -> Lane:
+def horner(b: LaneBuilder, x: Lane, coefficients: Sequence[float]) -> Lane:
     """The polynomial with these coefficients, highest power first."""
     value = b.like(coefficients[0], x)
     for coefficient in coefficients[1:]:
@@ -67,44 +73,54 @@ def _at_most(b: LaneBuilder, x: Lane, high: float) -> Lane:
     return b.select(b.cmpf("ogt", x, bound), bound, x)
 
 
-def _power_of_two(b: LaneBuilder, exponent: Lane) -> Lane:
-    """2 to an integer (i32) between -126 and 127."""
-    biased = b.add(exponent, b.constant(127, "i32"))
+def _power_of_two(b: LaneBuilder, biased: Lane) -> Lane:
+    """2 to an integer (i32, plus `_BIAS`) whose upper 23 bits do not matter."""
     return b.bitcast(b.shl(biased, b.constant(23, "i32")), "f32")
 
 
-def _reduce_exp(b: LaneBuilder, x: Lane) -> tuple[Lane, Lane]:
-    """n (i32) and expm1(x - n log 2), with n the nearest integer to x / log 2."""
-    magic = b.like(_ROUND, x)
+def _reduce_exp(b: LaneBuilder, x: Lane, bias: int) -> tuple[Lane, Lane]:
+    """n + bias in the low bits of an i32, and expm1(x - n log 2), n nearest to x / log 2."""
+    magic = b.like(ROUND + bias, x)
     shifted = b.fma(x, b.like(_LOG2E, x), magic)
-    n = b.sub(shifted, magic)
+    return b.bitcast(shifted, "i32"), _expm1_of(b, x, b.sub(shifted, magic))
+
+
+def _expm1_of(b: LaneBuilder, x: Lane, n: Lane) -> Lane:
+    """expm1(x - n log 2) for the nearest integer n."""
     r = b.fma(n, b.like(-_LN2_LOW, x), b.fma(n, b.like(-_LN2_HIGH, x), x))
-    p = _horner(b, r, (1.38145394e-3, 8.36874545e-3, 4.16683890e-2, 1.66665211e-1, 4.99999940e-1))
-    whole = b.sub(b.bitcast(shifted, "i32"), b.constant(0x4B400000, "i32"))
-    return whole, b.fma(p, b.mul(r, r), r)
+    return b.fma(horner(b, r, _EXPM1), b.mul(r, r), r)
 
 
-def _expm1_inside(b: LaneBuilder, x: Lane) -> Lane:
-    """exp(x) - 1 where the exponential is a normal number: -87 < x < 88."""
-    n, q = _reduce_exp(b, x)
-    scale = _power_of_two(b, n)
-    return b.fma(q, scale, b.sub(scale, b.like(1, x)))
-
-
-@_f32
+@in_float32
 def exp(b: LaneBuilder, x: Lane) -> Lane:
     """e to the x."""
-    n, q = _reduce_exp(b, _at_most(b, _at_least(b, x, -104.0), 89.0))
-    half = b.shr(n, b.constant(1, "i32"), signed=True)  # 2^n in two steps: n goes to -150
-    first = _power_of_two(b, half)
-    return b.mul(b.fma(q, first, first), _power_of_two(b, b.sub(n, half)))
+    bits, q = _reduce_exp(b, _at_most(b, _at_least(b, x, -104.0), 89.0), 2 * _BIAS)
+    half = b.shr(bits, b.constant(1, "i32"))  # 2^n in two steps: n goes from -150 to 128
+    first, second = _power_of_two(b, half), _power_of_two(b, b.sub(bits, half))
+    return b.mul(b.fma(q, first, first), second)
 
 
-@_f32
+EXP_SCALE = 2.0**64
+"""What `exp_scaled` multiplies by."""
+
+
+def exp_scaled(b: LaneBuilder, x: Lane) -> tuple[Lane, float]:
+    """exp(x) * scale for x <= 0, and the scale, which keeps the smallest results normal.
+
+    For quotients of exponentials, as in softmax: cheaper than `exp`.
+    """
+    if x.ty != "f32":
+        return exp(b, x), 1.0
+    bits, q = _reduce_exp(b, _at_least(b, x, -104.0), _BIAS + 64)
+    power = _power_of_two(b, bits)
+    return b.fma(q, power, power), EXP_SCALE
+
+
+@in_float32
 def expm1(b: LaneBuilder, x: Lane) -> Lane:
     """exp(x) - 1, accurate near 0."""
-    n, q = _reduce_exp(b, _at_most(b, _at_least(b, x, -20.0), 89.0))
-    scale = _power_of_two(b, b.sub(n, b.constant(1, "i32")))
+    bits, q = _reduce_exp(b, _at_most(b, _at_least(b, x, -20.0), 89.0), _BIAS - 1)
+    scale = _power_of_two(b, bits)
     value = b.fma(q, scale, b.sub(scale, b.like(0.5, x)))
     return b.select(b.cmpf("oeq", x, b.like(0, x)), x, b.add(value, value))
 
@@ -121,7 +137,7 @@ def _log_of(b: LaneBuilder, u: Lane, correction: Lane | None, shift: Lane | None
         k = b.add(k, shift)
     s = b.div(f, b.add(b.like(2, f), f))
     z = b.mul(s, s)
-    r = b.mul(z, _horner(b, z, (0.24279078841, 0.28498786688, 0.40000972152, 0.66666662693)))
+    r = b.mul(z, horner(b, z, (0.24279078841, 0.28498786688, 0.40000972152, 0.66666662693)))
     half_square = b.mul(b.mul(b.like(0.5, f), f), f)
     small = b.mul(k, b.like(9.0580006145e-06, k))
     if correction is not None:
@@ -138,7 +154,7 @@ def _log_edges(b: LaneBuilder, value: Lane, u: Lane) -> Lane:
     return b.select(b.cmpf("oeq", u, zero), b.neg(infinity), value)
 
 
-@_f32
+@in_float32
 def log(b: LaneBuilder, x: Lane) -> Lane:
     """Natural logarithm."""
     tiny = b.cmpf("olt", x, b.like(2.0**-126, x))
@@ -147,7 +163,7 @@ def log(b: LaneBuilder, x: Lane) -> Lane:
     return _log_edges(b, _log_of(b, scaled, None, shift), x)
 
 
-@_f32
+@in_float32
 def log1p(b: LaneBuilder, x: Lane) -> Lane:
     """log(1 + x), accurate near 0."""
     one = b.like(1, x)
@@ -158,150 +174,155 @@ def log1p(b: LaneBuilder, x: Lane) -> Lane:
     return b.select(b.cmpf("oeq", x, b.like(0, x)), x, value)
 
 
-@_f32
+_ONE_SIDED = 0.498
+"""Added to x / log 2 before it is rounded: nearly floor or ceil, but 0 for tiny x.
+
+A remainder of one sign keeps expm1 free of cancellation between its two terms.
+"""
+
+_COTH = (0.0020679862, -0.022218732, 0.33333325, 1.0)
+"""g coth(g) in powers of g^2 for |g| <= log(2) / 2, within 0.01 * 2^-24."""
+
+
+@in_float32
 def tanh(b: LaneBuilder, x: Lane) -> Lane:
-    """Hyperbolic tangent: e / (e + 2) with e = exp(2x) - 1."""
-    e = _expm1_inside(b, _at_most(b, _at_least(b, b.add(x, x), -20.0), 20.0))
-    value = b.div(e, b.add(e, b.like(2, x)))
+    """Hyperbolic tangent.
+
+    With |x| = n log(2) / 2 + g, S = 2^n and C = g coth g, exp(2g) is (C + g) / (C - g), and the
+    tangent ((S - 1) C + (S + 1) g) / (S (C + g) + C - g): g / C where n is 0. Beyond 0.9 it is
+    1 minus a small quotient, whose errors do not matter.
+    """
+    one = b.like(1, x)
+    a = _at_most(b, b.math("absf", x), 10.0)
+    magic = b.like(ROUND + _BIAS, x)
+    shifted = b.add(b.fma(a, b.like(2 * _LOG2E, x), b.like(-_ONE_SIDED, x)), magic)
+    g = b.fma(b.sub(shifted, magic), b.like(-_LN2 / 2, x), a)
+    c = horner(b, b.mul(g, g), _COTH)
+    scale = _power_of_two(b, b.bitcast(shifted, "i32"))
+    rest = b.sub(g, c)
+    above = b.fma(b.sub(scale, one), c, b.mul(b.add(scale, one), g))
+    far = b.cmpf("ogt", a, b.like(0.9, x))
+    quotient = b.div(
+        b.select(far, b.add(rest, rest), above), b.fma(scale, b.add(c, g), b.neg(rest))
+    )
+    value = b.add(quotient, b.select(far, one, b.like(0, x)))
     return b.op("math.copysign", (value, x), x.ty)  # -0 stays -0
 
 
-@_f32
+_LOG_ERFC = (
+    9.255705e-06,
+    -0.00011763597,
+    0.0006328171,
+    -0.0016669908,
+    0.00016035467,
+    0.019153075,
+    -0.102777846,
+    -0.6366194,
+    -0.12837917,
+)
+"""log(1 - erf(t)) / t + 1 for 0 <= t <= 4, within 0.14 * 2^-24 of erf."""
+
+
+@in_float32
 def erf(b: LaneBuilder, x: Lane) -> Lane:
     """Error function, as 1 - exp of a polynomial that approximates log(1 - erf)."""
     t = _at_most(b, b.math("absf", x), 4.0)
-    p = _horner(b, t, (9.2570608103415e-6, -1.1764801456592977e-4, 6.328595336526632e-4,
-                       -1.66706636082381e-3, 1.604321732884273e-4, 1.9153045490384102e-2,
-                       -1.0277782380580902e-1, -6.366193890571594e-1,
-                       -1.28379225730896e-1))  # fmt: skip
-    value = b.neg(_expm1_inside(b, b.fma(p, t, b.neg(t))))
+    p = horner(b, t, _LOG_ERFC)
+    y = b.fma(p, t, b.neg(t))
+    magic = b.like(ROUND + _BIAS, x)
+    shifted = b.add(b.fma(y, b.like(_LOG2E, x), b.like(_ONE_SIDED, x)), magic)
+    r = b.fma(b.sub(shifted, magic), b.like(-_LN2, x), y)
+    q = b.fma(horner(b, r, _EXPM1_BELOW), b.mul(r, r), r)
+    scale = _power_of_two(b, b.bitcast(shifted, "i32"))
+    value = b.fma(q, scale, b.sub(scale, b.like(1, x)))
     return b.op("math.copysign", (value, x), x.ty)
 
 
+def _one_plus_exp(b: LaneBuilder, x: Lane, bound: float, log2_scale: int) -> Lane:
+    """(1 + exp(x)) * 2^log2_scale for x > -80; grows on beyond the bound, to infinity."""
+    magic = b.like(ROUND + _BIAS + log2_scale, x)
+    shifted = b.fma(_at_most(b, x, bound), b.like(_LOG2E, x), magic)
+    q = _expm1_of(b, x, b.sub(shifted, magic))
+    power = _power_of_two(b, b.bitcast(shifted, "i32"))
+    return b.add(b.fma(q, power, b.like(2.0**log2_scale, x)), power)
+
+
 def sigmoid(b: LaneBuilder, x: Lane) -> Lane:
-    """1 / (1 + exp(-x)); exp never overflows, so that tiny results keep their digits."""
-    one = b.like(1, x)
-    e = exp(b, b.neg(b.math("absf", x)))
-    return b.div(b.select(b.cmpf("olt", x, b.like(0, x)), e, one), b.add(one, e))
+    """1 / (1 + exp(-x)), with all digits of tiny results."""
+    one, negative = b.like(1, x), b.cmpf("olt", x, b.like(0, x))
+    if x.ty != "f32":
+        e = exp(b, b.neg(b.math("absf", x)))
+        return b.div(b.select(negative, e, one), b.add(one, e))
+    shift = -32  # of numerator and denominator, lest the latter overflow
+    a = _at_most(b, b.math("absf", x), 104.0)
+    below = b.div(b.like(2.0**shift, x), _one_plus_exp(b, a, 104.0, shift))
+    return b.select(negative, below, b.sub(one, below))
+
+
+def silu(b: LaneBuilder, x: Lane) -> Lane:
+    """x * sigmoid(x)."""
+    return gated(b, x, x)
+
+
+def gated(b: LaneBuilder, x: Lane, y: Lane) -> Lane:
+    """x / (1 + exp(-y)), with all digits of tiny results; NaN for x = y = -inf."""
+    if x.ty != "f32":
+        return b.mul(x, sigmoid(b, y))
+    shift = -60  # of the denominator, lest it overflow before the quotient underflows
+    quotient = b.div(x, _one_plus_exp(b, b.neg(y), 120.0, shift))
+    value = b.mul(quotient, b.like(2.0**shift, x))
+    return b.select(b.cmpf("ogt", y, b.like(18, y)), x, value)
+
+
+_NORMAL_CENTRE = 0.125
+_NORMAL_P = (-0.10600345, -2.3941817, -55.812057, 916.94354, 2040.3118, 229108.14)
+_NORMAL_Q = (61.613514, 1577.8815, 23977.068, 210440.34, 836337.4)
+"""(Phi(x) - 1/2) / x = centre + P(x^2) / Q(x^2) with the normal distribution function Phi, for
+|x| <= 5.5, within 0.2 * 2^-24; Q's first coefficient is 1. The centre keeps P / Q, and with it
+its rounding errors, small where x is not. At 5.5 it is 1/2 and 2^-24, so that Phi ends at 0 and 1.
+"""
+
+
+def gelu(b: LaneBuilder, x: Lane) -> Lane:
+    """x times the normal distribution function of x.
+
+    Below 0 it is a difference: within 1.2e-7 |x|, and 0 below -5.5.
+    """
+    half = b.like(0.5, x)
+    if x.ty != "f32":
+        return b.mul(b.mul(x, half), b.add(erf(b, b.mul(x, b.like(0.5**0.5, x))), b.like(1, x)))
+    near = _at_most(b, _at_least(b, x, -5.5), 5.5)
+    square = b.mul(near, near)
+    p = horner(b, square, _NORMAL_P)
+    q = b.add(square, b.like(_NORMAL_Q[0], x))
+    for coefficient in _NORMAL_Q[1:]:
+        q = b.fma(q, square, b.like(coefficient, x))
+    slope = b.add(b.div(p, q), b.like(_NORMAL_CENTRE, x))
+    return b.mul(x, _at_least(b, b.fma(near, slope, half), 0.0))
+
+
+def gelu_tanh(b: LaneBuilder, x: Lane) -> Lane:
+    """x (1 + tanh(u)) / 2 = x sigmoid(2u) with u = sqrt(2 / pi) (x + 0.044715 x^3)."""
+    slope = 2 * (2 / pi) ** 0.5
+    cubic = series(b, b.mul(x, x), (0.044715 * slope, slope))
+    return gated(b, x, b.mul(x, cubic))
 
 
 # -- in float64 inside -------------------------------------------------------------------------
 
 
-def _wide(b: LaneBuilder, x: Lane) -> Lane:
+def widen(b: LaneBuilder, x: Lane) -> Lane:
+    """A float32 as float64."""
     return b.op("arith.extf", (x,), "f64")
 
 
-def _series(b: LaneBuilder, x: Lane, coefficients: Sequence[float]) -> Lane:
-    """`_horner` in float64; without a fused operation where the target has none."""
+def series(b: LaneBuilder, x: Lane, coefficients: Sequence[float]) -> Lane:
+    """`horner` in float64; without a fused operation where the target has none."""
     value = b.like(coefficients[0], x)
     for coefficient in coefficients[1:]:
         more = b.like(coefficient, x)
         value = b.fma(value, x, more) if b.has_fma else b.add(b.mul(value, x), more)
     return value
-
-
-def _quadrant(b: LaneBuilder, x: Lane) -> tuple[Lane, Lane]:
-    """n (i32, modulo 4) and r (f64) with |x| = n * pi / 2 + r and |r| <= pi / 4.
-
-    An angle of m * 2^e needs 96 bits of 2 / pi: those before would give whole turns. As many
-    make a product of 64 bits, of which two are the quadrant.
-    """
-    i32, i64 = "i32", "i64"
-    bits = b.and_(b.bitcast(x, i32), b.constant(0x7FFFFFFF, i32))
-    exponent = b.shr(bits, b.constant(23, i32))
-    mantissa = b.or_(b.and_(bits, b.constant(0x7FFFFF, i32)), b.constant(0x800000, i32))
-    skip = b.sub(exponent, b.constant(120, i32))  # negative where |x| < 2^-7: not used
-    skip = b.op("arith.maxsi", (skip, b.constant(0, i32)), i32)
-    first = b.shr(skip, b.constant(5, i32))
-    by = b.and_(skip, b.constant(31, i32))
-    back = b.sub(b.constant(31, i32), by)
-    is_word = [b.cmpi("eq", first, b.constant(w, i32)) for w in range(1, 5)]
-    words: list[Lane] = []
-    for i in range(4):
-        word = b.constant(_TWO_OVER_PI[i], i32)
-        for w, here in enumerate(is_word, start=1):
-            word = b.select(here, b.constant(_TWO_OVER_PI[w + i], i32), word)
-        words.append(word)
-    product: Lane | None = None
-    factor = b.op("arith.extui", (mantissa,), i64)
-    for i in range(3):
-        following = b.shr(b.shr(words[i + 1], b.constant(1, i32)), back)
-        window = b.or_(b.shl(words[i], by), following)
-        if i == 0:  # of this one only the low half counts
-            low = b.op("arith.extui", (b.mul(mantissa, window),), i64)
-            part = b.shl(low, b.constant(32, i64))
-        else:
-            part = b.mul(factor, b.op("arith.extui", (window,), i64))
-        if i == 2:
-            part = b.shr(part, b.constant(32, i64))
-        product = part if product is None else b.add(product, part)
-    assert product is not None
-    quadrant = b.shr(b.add(product, b.constant(1 << 61, i64)), b.constant(62, i64))
-    rest = b.sub(product, b.shl(quadrant, b.constant(62, i64)))
-    high = b.op("arith.trunci", (b.shr(rest, b.constant(32, i64)),), i32)
-    low = b.shr(b.op("arith.trunci", (rest,), i32), b.constant(1, i32))
-    high, low = (b.op("arith.sitofp", (part,), "f64") for part in (high, low))
-    r = b.add(b.mul(high, b.like(2.0**32, high)), b.add(low, low))
-    r = b.mul(r, b.like(1.5707963267948966 * 2.0**-62, r))
-    magnitude = b.math("absf", x)
-    small = b.cmpf("olt", magnitude, b.like(0.7853981, x))
-    n = b.select(small, b.constant(0, i32), b.op("arith.trunci", (quadrant,), i32))
-    return n, b.select(small, _wide(b, magnitude), r)
-
-
-def _sine_and_cosine(b: LaneBuilder, r: Lane) -> tuple[Lane, Lane]:
-    """Both of an angle (f64) between -pi / 4 and pi / 4."""
-    z = b.mul(r, r)
-    sine = _series(b, z, (2.7183114939898219064e-6, -1.98393348360966317347e-4,
-                          8.3333293858894631756e-3, -1.66666666416265235595e-1))  # fmt: skip
-    cosine = _series(b, z, (2.43904487962774090654e-5, -1.38867637746099294692e-3,
-                            4.16666233237390631894e-2, -0.499999997251031003120, 1))  # fmt: skip
-    return b.add(r, b.mul(b.mul(r, z), sine)), cosine
-
-
-def _is_odd(b: LaneBuilder, n: Lane) -> Lane:
-    return b.cmpi("ne", b.and_(n, b.like(1, n)), b.like(0, n))
-
-
-def _flip(b: LaneBuilder, value: Lane, x: Lane, signs: Lane) -> Lane:
-    """A value (f64) as float32, negated where bit 1 of `signs` is set; NaN if x is not finite."""
-    narrow = b.bitcast(b.op("arith.truncf", (value,), "f32"), "i32")
-    flip = b.shl(b.and_(signs, b.like(2, signs)), b.like(30, signs))
-    infinity = b.like(float("inf"), x)
-    finite = b.cmpf("olt", b.math("absf", x), infinity)
-    return b.select(finite, b.bitcast(b.xor(narrow, flip), "f32"), b.like(float("nan"), x))
-
-
-def _sign_bit(b: LaneBuilder, x: Lane) -> Lane:
-    """2 where x is negative, -0 included."""
-    return b.shl(b.shr(b.bitcast(x, "i32"), b.constant(31, "i32")), b.constant(1, "i32"))
-
-
-@_f32
-def sin(b: LaneBuilder, x: Lane) -> Lane:
-    """Sine."""
-    n, r = _quadrant(b, x)
-    sine, cosine = _sine_and_cosine(b, r)
-    return _flip(b, b.select(_is_odd(b, n), cosine, sine), x, b.xor(n, _sign_bit(b, x)))
-
-
-@_f32
-def cos(b: LaneBuilder, x: Lane) -> Lane:
-    """Cosine."""
-    n, r = _quadrant(b, x)
-    sine, cosine = _sine_and_cosine(b, r)
-    return _flip(b, b.select(_is_odd(b, n), sine, cosine), x, b.add(n, b.like(1, n)))
-
-
-@_f32
-def tan(b: LaneBuilder, x: Lane) -> Lane:
-    """Tangent."""
-    n, r = _quadrant(b, x)
-    sine, cosine = _sine_and_cosine(b, r)
-    odd = _is_odd(b, n)
-    value = b.div(b.select(odd, cosine, sine), b.select(odd, sine, cosine))
-    return _flip(b, value, x, b.xor(_sign_bit(b, x), b.add(n, n)))
 
 
 _ATANH = tuple(2 / ((2 * i + 1) * 0.6931471805599453) for i in range(8, -1, -1))
@@ -319,9 +340,7 @@ def _log2(b: LaneBuilder, x: Lane) -> Lane:
     fraction = b.add(b.and_(moved, b.constant((1 << 52) - 1, "i64")), b.constant(base, "i64"))
     z, one = b.bitcast(fraction, "f64"), b.like(1, x)
     s = b.div(b.sub(z, one), b.add(z, one))
-    return b.add(
-        b.op("arith.sitofp", (exponent,), "f64"), b.mul(s, _series(b, b.mul(s, s), _ATANH))
-    )
+    return b.add(b.op("arith.sitofp", (exponent,), "f64"), b.mul(s, series(b, b.mul(s, s), _ATANH)))
 
 
 def _exp2(b: LaneBuilder, x: Lane) -> Lane:
@@ -329,7 +348,7 @@ def _exp2(b: LaneBuilder, x: Lane) -> Lane:
     x = _at_most(b, _at_least(b, x, -300.0), 300.0)
     magic = b.like(1.5 * 2.0**52, x)
     shifted = b.add(x, magic)
-    power = _series(b, b.sub(x, b.sub(shifted, magic)), _EXP2)
+    power = series(b, b.sub(x, b.sub(shifted, magic)), _EXP2)
     n = b.add(b.bitcast(shifted, "i64"), b.constant(1023, "i64"))
     return b.mul(power, b.bitcast(b.shl(n, b.constant(52, "i64")), "f64"))
 
@@ -340,11 +359,11 @@ def pow(b: LaneBuilder, x: Lane, y: Lane) -> Lane:
         return b.op("math.powf", (x, y), x.ty)
     zero, one, infinity = b.like(0, x), b.like(1, x), b.like(float("inf"), x)
     magnitude = b.math("absf", x)
-    wide = _wide(b, magnitude)
+    wide = widen(b, magnitude)
     logarithm = b.select(b.cmpf("olt", magnitude, infinity), _log2(b, wide), wide)
     lowest = b.like(float("-inf"), logarithm)
     logarithm = b.select(b.cmpf("oeq", magnitude, zero), lowest, logarithm)
-    power = b.op("arith.truncf", (_exp2(b, b.mul(_wide(b, y), logarithm)),), "f32")
+    power = b.op("arith.truncf", (_exp2(b, b.mul(widen(b, y), logarithm)),), "f32")
     half = b.mul(y, b.like(0.5, y))
     whole = b.cmpf("oeq", b.math("trunc", y), y)
     odd = b.and_(whole, b.cmpf("une", b.math("trunc", half), half))

@@ -39,7 +39,7 @@ from mgec.compiler.kernels.rows import (
 )
 from mgec.compiler.kernels.source import DimRef, KernelSource
 from mgec.compiler.targets import Target, target_named
-from mgec.dialects.mge import lane_math
+from mgec.dialects.mge import lane_math, lane_trig
 from mgec.dialects.mge.contraction import MatmulOp, contraction_maps
 from mgec.dialects.mge.convolution import ConvDgradOp, ConvOp, ConvWgradOp
 from mgec.dialects.mge.op import MgeOp
@@ -247,10 +247,11 @@ def movement_cases() -> Iterator[Case]:
     yield movement_case("one_hot", [(1024,)], [INT32], num_classes=1000)
 
 
-def _gelu(b: Any, xs: Any) -> list[Any]:
-    x = xs[0]
-    half = b.mul(x, b.like(0.5, x))
-    return [b.fma(half, lane_math.erf(b, b.mul(x, b.like(2**-0.5, x))), half)]
+UNARY: tuple[lane_math.Function, ...] = (
+    lane_math.exp, lane_math.expm1, lane_math.log, lane_math.log1p, lane_math.tanh, lane_math.erf,
+    lane_math.sigmoid, lane_math.silu, lane_math.gelu, lane_math.gelu_tanh, lane_trig.sin,
+    lane_trig.cos, lane_trig.tan,
+)  # fmt: skip
 
 
 def all_cases() -> Iterator[Case]:
@@ -278,17 +279,18 @@ def all_cases() -> Iterator[Case]:
     yield from conv_cases((64, 1, 28, 28), (6, 1, 5, 5), 1, 0)
     yield from conv_cases((64, 6, 12, 12), (16, 6, 5, 5), 1, 0)
     yield elementwise_case("add", 2, lambda b, xs: [b.add(*xs)])
-    for function in ("exp", "log", "tanh", "erf", "sigmoid", "expm1", "log1p", "sin", "cos", "tan"):
-        rule = getattr(lane_math, function)
-        yield elementwise_case(function, 1, lambda b, xs, rule=rule: [rule(b, xs[0])])
+    for rule in UNARY:
+        yield elementwise_case(rule.__name__, 1, lambda b, xs, rule=rule: [rule(b, xs[0])])
     yield elementwise_case("pow", 2, lambda b, xs: [lane_math.pow(b, *xs)])
-    yield elementwise_case("gelu", 1, _gelu)
-    yield reduce_case((128, 3072), (1,))
-    yield reduce_case((128, 3072), (0,))
-    yield reduce_case((32, 64, 1024), (0, 2))
-    yield reduce_case((2048, 10), (1,))
-    yield rows_case("softmax", softmax_kernel, (1536, 128), 0)
-    yield rows_case("layer_norm", layer_norm_kernel, (128, 3072), 2)
+    for shape, axes in (
+        ((128, 3072), (1,)), ((128, 3072), (0,)), ((3072, 128), (0,)), ((32, 64, 1024), (1,)),
+        ((32, 64, 1024), (0, 2)), ((2048, 10), (1,)),
+    ):  # fmt: skip
+        yield reduce_case(shape, axes)
+    for shape in ((1536, 128), (128, 3072), (1536, 100), (1, 50000)):
+        yield rows_case("softmax", softmax_kernel, shape, 0)
+    for shape in ((128, 3072), (128, 768), (128, 384)):
+        yield rows_case("layer_norm", layer_norm_kernel, shape, 2)
     yield from pooling_cases((64, 6, 24, 24), 2, 2, 0)
     yield from pooling_cases((64, 16, 8, 8), 2, 2, 0)
     yield from pooling_cases((8, 64, 32, 32), 2, 2, 0)

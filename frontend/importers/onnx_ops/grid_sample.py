@@ -98,7 +98,7 @@ def _coordinate(b: Any, place: Value, size: int, mode: str, padding: str, align:
     if mode == "nearest":
         x = b.round_even(x)
     low, high = _borders(size, align)
-    if padding == "border":
+    if padding == "border" and mode != "cubic":  # of which only the pixels are moved inside
         outside = getattr(b, "or")(b.less(x, number(low)), b.greater(x, number(high)))
         clamped = b.minimum(b.maximum(x, number(0)), number(size - 1))
         return b.select(outside, clamped, x)

@@ -79,6 +79,9 @@ def _functions(node: Node, directions: int) -> list[list[Function]]:
     alphas: Iterator[float] = iter(node.attr("activation_alpha") or [])
     betas: Iterator[float] = iter(node.attr("activation_beta") or [])
     clip = node.attr("clip")
+    if clip is not None and node.op == "LSTM":
+        # The specification clips the input of every activation, implementations not the last's.
+        raise Unsupported("an LSTM with a clip")
     found: list[Function] = []
     for name in names:
         alpha, beta = _PARAMETERS[name]

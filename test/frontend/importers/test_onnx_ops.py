@@ -367,6 +367,21 @@ def test_einsum(equation: str) -> None:
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-6)
 
 
+def test_cubic_samples_beyond_the_border_see_the_border() -> None:
+    """As PyTorch and ONNX Runtime: pixels are moved to the border, coordinates are not."""
+    row = np.array([[[[1.0, 2.0, 4.0]]]], np.float32)
+    grid = np.array([[[[4 / 3, 0.0]]]], np.float32)  # coordinate 3: half a pixel beyond the border
+    attrs = {"mode": "cubic", "padding_mode": "border", "align_corners": 0}
+    (out,) = run_node("GridSample", [row, grid], attrs, opset=20)
+    np.testing.assert_allclose(out, [[[[4.0]]]], rtol=1e-6)
+    grid[0, 0, 0, 0] = 1.0  # coordinate 2.5: pixels 1 and 2, and twice the border
+    a = -0.75
+    near = ((a + 2) * 0.5 - (a + 3)) * 0.25 + 1
+    far = ((a * 1.5 - 5 * a) * 1.5 + 8 * a) * 1.5 - 4 * a
+    (out,) = run_node("GridSample", [row, grid], attrs, opset=20)
+    np.testing.assert_allclose(out, [[[[2 * far + 4 * (2 * near + far)]]]], rtol=1e-5)
+
+
 def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
@@ -516,6 +531,8 @@ def test_sequences_exist_during_the_import() -> None:
         ("RandomNormalLike", [X], {}, {}, "there is no handler for this op"),
         ("Cast", [X], {"to": 17}, {}, "element type FLOAT8E4M3FN"),
         ("MaxPool", [IMAGE[0, 0]], {"kernel_shape": [2]}, {}, "an input of rank 2"),
+        ("LSTM", [f32(1, 1, 2), f32(1, 8, 2), f32(1, 8, 2)], {"hidden_size": 2, "clip": 1.0}, {},
+         "an LSTM with a clip"),
         ("NonZero", [X], {}, {},
          "the input must be known when the model is imported, but it is computed"),
         ("Resize", [IMAGE, None, None, i64(2, 4, 5, 9)],

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from mgec.compiler.codegen.llvm_backend import KernelLoader, compile_kernel
+from mgec.compiler.kernels.attention import attention_kernel
 from mgec.compiler.kernels.contraction import contraction_kernel
 from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
 from mgec.compiler.kernels.movement import Call, movement_kernel
@@ -164,6 +165,19 @@ def rows_case(name: str, template: Any, shape: Shape, affine: int) -> Case:
     return Case(f"{name} {list(shape)}", make, [shape, *[shape[1:]] * affine, shape])
 
 
+def attention_case(queries: int, keys: int, heads: int, depth: int, **options: Any) -> Case:
+    """Heads that do not share keys; a case of known sizes only. FLOPs are of the two products."""
+    query, key = (1, queries, heads, depth), (1, keys, heads, depth)
+
+    def make(target: Target, dynamic: bool) -> tuple[KernelSource, list[int]]:
+        source = attention_kernel("k", target, query, key, key, scale=depth**-0.5, **options)
+        return source, []
+
+    name = " ".join(["attention", *options, f"{queries}x{keys} H{heads} D{depth}"])
+    flops = 4 * heads * queries * keys * depth
+    return Case(name, make, [query, key, key, query], flops)
+
+
 def pooling_cases(
     image: Shape, kernel: int, stride: int, padding: int, channels_last: bool = False
 ) -> Iterator[Case]:
@@ -291,6 +305,9 @@ def all_cases() -> Iterator[Case]:
         yield rows_case("softmax", softmax_kernel, shape, 0)
     for shape in ((128, 3072), (128, 768), (128, 384)):
         yield rows_case("layer_norm", layer_norm_kernel, shape, 2)
+    for sizes in ((128, 128, 12, 64), (128, 128, 12, 32), (2048, 2048, 8, 64), (1, 1024, 16, 64)):
+        yield attention_case(*sizes)
+    yield attention_case(2048, 2048, 8, 64, causal=True)
     yield from pooling_cases((64, 6, 24, 24), 2, 2, 0)
     yield from pooling_cases((64, 16, 8, 8), 2, 2, 0)
     yield from pooling_cases((8, 64, 32, 32), 2, 2, 0)

@@ -316,7 +316,7 @@ class Tile:
         # Nothing seen so far: -inf - -inf would be NaN, but this row may yet see a key.
         top = b.select(b.cmpf("oeq", top, o.constant(-float("inf"))), o.constant(0), top)
         total = self._exponentials(line, top)
-        factor = lane_math.exp(b, b.sub(before, top))
+        factor = lane_math.exp_flushed(b, b.sub(before, top))
         old = o.load_splat(k.add(kept, o.sum_at))
         o.store_first(b.fma(old, factor, total), k.add(kept, o.sum_at))
         return factor
@@ -331,7 +331,7 @@ class Tile:
         b, o = self.b, self.o
 
         def weight(score: Lane, place: Dim) -> Lane:
-            value = lane_math.exp(b, b.sub(score, top))
+            value = lane_math.exp_flushed(b, b.sub(score, top))
             o.store(value, place)
             return value
 

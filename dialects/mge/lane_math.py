@@ -100,6 +100,9 @@ def exp(b: LaneBuilder, x: Lane) -> Lane:
     return b.mul(b.fma(q, first, first), second)
 
 
+_LEAST_EXPONENT = -87.3
+"""exp of this is a normal number."""
+
 EXP_SCALE = 2.0**64
 """What `exp_scaled` multiplies by."""
 
@@ -114,6 +117,16 @@ def exp_scaled(b: LaneBuilder, x: Lane) -> tuple[Lane, float]:
     bits, q = _reduce_exp(b, _at_least(b, x, -104.0), _BIAS + 64)
     power = _power_of_two(b, bits)
     return b.fma(q, power, power), EXP_SCALE
+
+
+def exp_flushed(b: LaneBuilder, x: Lane) -> Lane:
+    """exp(x) for x <= 0; what would be no normal number is 0. Cheaper than `exp`."""
+    if x.ty != "f32":
+        return exp(b, x)
+    bits, q = _reduce_exp(b, x, _BIAS)
+    power = _power_of_two(b, bits)
+    tiny = b.cmpf("olt", x, b.like(_LEAST_EXPONENT, x))
+    return b.select(tiny, b.like(0, x), b.fma(q, power, power))
 
 
 @in_float32

@@ -203,6 +203,23 @@ def test_exp_scaled(run, target, scaled):
         assert (actual[~np.isnan(x)] >= 2.0**-87).all()
 
 
+def test_exp_flushed(run, target):
+    """exp where that is a normal number, and nothing where it is not."""
+    x = np.concatenate([-points(), np.float32([-np.inf, 0, -87.3, -87.31, -88])])
+    x = x[~(x > 0)]
+    access = Access(FLOAT32, (1,))
+    source = elementwise_kernel(
+        "k", target, (x.size,), [access], [access], lambda b, xs: [lane_math.exp_flushed(b, xs[0])]
+    )
+    (actual,) = run(source, target, [x], [(x.shape, np.float32)])
+    with np.errstate(all="ignore"):
+        exact = np.where(x < np.float32(-87.3), 0, np.exp(x.astype(np.float64)))
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(x))
+    ulp = np.spacing(exact.astype(np.float32)).astype(np.float64)
+    assert np.nanmax(np.abs(actual - exact) / ulp) <= 1.1
+    assert (actual[x < np.float32(-87.3)] == 0).all()
+
+
 REFERENCES = {
     **{name: row[0] for name, row in FUNCTIONS.items()},
     "gelu": lambda x: x * ERFC(-x * math.sqrt(0.5)) / 2,

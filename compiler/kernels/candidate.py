@@ -56,14 +56,19 @@ class Offer:
         """
         return self.make(None)
 
-    def candidates(self, target: Target) -> Iterator[Candidate]:
-        """The default, then others with other numbers; nothing if the template cannot."""
+    def candidates(self, target: Target, *, alternatives: bool = True) -> Iterator[Candidate]:
+        """The default, then others with other numbers; nothing if the template cannot.
+
+        Args:
+            target: what the kernel is for.
+            alternatives: whether there shall be others.
+        """
         try:
             source = self.default()
         except NotApplicable:
             return
         yield Candidate(source.label, self.seconds, lambda: source, self.price)
-        if source.tiles is None:
+        if source.tiles is None or not alternatives:
             return
         for tiles in source.tiles.alternatives(target):
             fitted = self.refit(tiles)

@@ -136,17 +136,26 @@ def candidates(region: Region, name: str, target: Target) -> list[Candidate]:
     """Every kernel that templates offer for a region, the default first.
 
     Defaults of templates come before kernels with other numbers, by their estimates where
-    there are any. Sources of defaults are made to know their labels. Regions that only linalg
+    there are any; of templates that are estimated to be far slower there are no others. Sources
+    of defaults are made to know their labels. Regions that only linalg
     serves have none.
     """
-    found: dict[str, Candidate] = {}
+    offers: list[Offer] = []
     for template in (*_TEMPLATES.values(), *_RIVALS):
         with suppress(NotApplicable):
-            for offer in template(region, name, target):
-                for candidate in offer.candidates(target):
-                    found.setdefault(candidate.label, candidate)
+            offers += template(region, name, target)
+    least = min((offer.seconds for offer in offers if offer.seconds is not None), default=0.0)
+    found: dict[str, Candidate] = {}
+    for offer in offers:
+        close = offer.seconds is not None and offer.seconds <= _HOPELESS * least
+        for candidate in offer.candidates(target, alternatives=close or not found):
+            found.setdefault(candidate.label, candidate)
     default, others = list(found.values())[:1], list(found.values())[1:]
     return [*default, *sorted(others, key=lambda each: each.seconds or inf)]
+
+
+_HOPELESS = 1.5
+"""Other numbers than the default's change less than this factor."""
 
 
 def _chosen(source: KernelSource, notes: Sequence[str]) -> KernelSource:

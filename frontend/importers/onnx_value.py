@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from mgec.compiler.graph_module import GraphModule
 from mgec.dialects.mge.builder import OpBuilder
 from mgec.dialects.mge.op import MgeOp, Plain
 from mgec.dialects.mge.reference import evaluate
-from mgec.dialects.mge.spec import DTYPES, DType, TensorSpec, from_type, to_type
+from mgec.dialects.mge.spec import DTYPES, DType, TensorSpec, to_type
 from mgec.errors import ModelError
 from mgec.jit.tracer import add_constant
 
@@ -58,17 +59,18 @@ class Value:
 
     __slots__ = ("array", "name", "spec", "ssa")
 
-    def __init__(
-        self, array: Array | None = None, ssa: SSAValue | None = None, name: str = ""
-    ) -> None:
-        self.array = array
-        self.ssa = ssa
+    def __init__(self, array: Array, name: str = "") -> None:
+        self.array: Array | None = array
+        self.ssa: SSAValue | None = None
         self.name = name
-        if array is not None:
-            self.spec = TensorSpec(array.shape, cast("DType", array.dtype))
-        else:
-            assert ssa is not None
-            self.spec = from_type(ssa.type)
+        self.spec = TensorSpec(array.shape, cast("DType", array.dtype))
+
+    @staticmethod
+    def computed(ssa: SSAValue, spec: TensorSpec) -> Value:
+        """A value of the graph."""
+        made = Value.__new__(Value)
+        made.array, made.ssa, made.name, made.spec = None, ssa, "", spec
+        return made
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -148,9 +150,10 @@ class FoldingBuilder(OpBuilder):
                 fix="a loop may have too many iterations to unroll",
             )
         values = [None if v is None else self.ssa(v) for v in operands]
-        made = op.create_with_types(values, full, [to_type(s) for s in results])
+        made = op.create_with_types(values, full, [_type_of(s) for s in results])
         self._insert(made)
-        return tuple(Value(ssa=result) for result in made.results)
+        pairs = zip(made.results, results, strict=True)
+        return tuple(Value.computed(ssa, spec) for ssa, spec in pairs)
 
     def spec(self, value: Value) -> TensorSpec:
         return value.spec
@@ -169,12 +172,17 @@ class FoldingBuilder(OpBuilder):
 
     def argument(self, spec: TensorSpec) -> Value:
         """Adds an argument to the graph."""
-        return Value(ssa=self._block.insert_arg(to_type(spec), len(self._block.args)))
+        ssa = self._block.insert_arg(to_type(spec), len(self._block.args))
+        return Value.computed(ssa, spec)
 
     def _insert(self, op: MgeOp) -> None:
         if self._location is not None:
             op.location = self._location  # pyright: ignore[reportAttributeAccessIssue]
         self._block.add_op(op)
+
+
+_type_of = lru_cache(maxsize=4096)(to_type)
+"""Types are immutable, few, and slow to make."""
 
 
 def check_size(spec: TensorSpec) -> None:

@@ -275,7 +275,7 @@ class _DirectConv:
     ) -> None:
         self.nest, self.tiles, self.multiply = nest, tiles, multiply
         self.k = k = KernelEmitter(name, target)
-        self.b = b = VectorLanes(k, target.lanes(multiply.sums.itemsize))
+        self.b = b = VectorLanes(k, nest.sizes(multiply.sums.itemsize).lanes(target))
         self.zero = b.value(b.constant(0, lane_type(multiply.sums)))
         self.width = tiles.nv * b.width
         self.panels = -(-nest.outputs // self.width)

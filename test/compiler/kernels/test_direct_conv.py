@@ -219,6 +219,13 @@ def test_tiles_fit_the_registers(name):
             assert tiles.nv * (tiles.mr + 1) < target.vector_registers
 
 
+def test_vectors_are_as_narrow_as_the_result():
+    for name, outputs, lanes in [
+        ("x86-64-v4", 9, 16), ("x86-64-v4", 8, 8), ("x86-64-v4", 1, 4), ("x86-64", 1, 4)
+    ]:  # fmt: skip
+        assert sizes(7, outputs, 16).lanes(target_named(name)) == lanes
+
+
 def test_units():
     """Large images are divided by rows, small ones by output channels."""
     target = target_named("x86-64-v4")

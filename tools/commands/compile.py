@@ -156,7 +156,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{size:.2f} MB, {clock.total():.2f} s\n"
         )
         return 0
-    graph, since, name = _load(arguments, path, function)
+    graph, since, name = load_source(arguments, path, function)
     clock.lap("load", "trace" if path.suffix == ".py" else "read")
     if arguments.compile_to in GRAPH_PHASES:
         _write_graph(arguments, graph, since, target, clock)
@@ -234,19 +234,27 @@ def split_source(text: str) -> tuple[Path, str]:
     return path, function
 
 
+def check_source(path: Path, function: str, inputs: list[str]) -> None:
+    """Refuses what files other than Python files do not have: functions, and inputs to choose.
+
+    Raises:
+        OptionError: saying what to leave out.
+    """
+    if path.suffix == ".py":
+        return
+    if function:
+        raise OptionError(
+            f"{path}:{function}: only a Python file has functions to choose from",
+            fix=f"pass {path}",
+        )
+    if inputs and path.suffix != ".onnx":
+        raise OptionError(f"--input: the inputs of {path} are in the file", fix="leave --input out")
+
+
 def _check_usage(arguments: argparse.Namespace, path: Path, function: str) -> None:
     """Refuses combinations of options that mean nothing."""
     out, last, first = arguments.output, arguments.compile_to, arguments.compile_from
-    if path.suffix != ".py":
-        if function:
-            raise OptionError(
-                f"{path}:{function}: only a Python file has functions to choose from",
-                fix=f"pass {path}",
-            )
-        if arguments.input and path.suffix != ".onnx":
-            raise OptionError(
-                f"--input: the inputs of {path} are in the file", fix="leave --input out"
-            )
+    check_source(path, function, arguments.input)
     if first is not None and path.suffix != ".mlir":
         raise OptionError(
             f"--compile-from {first}: only an .mlir file can be a dump of a phase",
@@ -290,8 +298,20 @@ def _check_usage(arguments: argparse.Namespace, path: Path, function: str) -> No
         )
 
 
-def _load(arguments: argparse.Namespace, path: Path, function: str) -> tuple[GraphModule, str, str]:
-    """The graph, the phase it is a dump of, and the model's name."""
+def load_source(
+    arguments: argparse.Namespace, path: Path, function: str
+) -> tuple[GraphModule, str, str]:
+    """The graph, the phase it is a dump of, and the model's name.
+
+    Args:
+        arguments: `input`, `compile_from` and `compile_to` of the command line.
+        path: from `split_source`; likewise the function.
+        function: of a Python file.
+
+    Raises:
+        OptionError: if the file is a dump of another phase.
+        MgecError: if the file cannot be read, or is not a model.
+    """
     if path.suffix == ".py":
         from mgec.tools.commands._python_file import parse_input, trace_file
 

@@ -219,13 +219,14 @@ def _prelu(b: Any, x: Any, weight: Any) -> Any:
 
 
 @mge_op
-class GeluOp(MgeOp):
+class GeluOp(ElementwiseOp):
     """x times the normal distribution function of x, exactly or by its tanh approximation.
 
     Shapes: any. Dtypes: the floats.
     """
 
     name = "mge.gelu"
+    dtypes = FLOATS
 
     @staticmethod
     def infer(inp: TensorSpec, *, approximate: bool = False) -> TensorSpec:

@@ -9,7 +9,7 @@ INSTALLED := .venv/installed
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard runtime/native/*.[ch] runtime/include/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow test-targets lint format docs bench wheel wheel-test clean
+.PHONY: help demo test test-fast test-slow test-targets lint format docs bench bench-nets wheel wheel-test clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -46,8 +46,11 @@ format: $(INSTALLED)  ## let ruff mend what it can
 docs: $(INSTALLED)  ## regenerate docs/ops.md and docs/errors.md
 	$(BIN)/python tools/dev/generate_docs.py
 
-bench: $(INSTALLED)  ## run every benchmark; one JSON line each
-	set -e; for file in benchmarks/*.py; do $(BIN)/python $$file; done
+bench: $(INSTALLED)  ## the benchmarks of kernels, compiling and calls; one JSON line each
+	set -e; for name in compile_time kernels overheads; do $(BIN)/python benchmarks/$$name.py; done
+
+bench-nets: $(INSTALLED)  ## whole networks beside the frameworks in MGEC_PEERS_ROOT
+	$(BIN)/python benchmarks/nets.py
 
 wheel: $(INSTALLED)  ## build dist/mgec-*.whl
 	rm -rf build/lib build/bdist.* dist/*.whl

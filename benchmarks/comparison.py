@@ -373,7 +373,7 @@ def facts_of_this_run() -> dict[str, Any]:
         "machine": f"{os.cpu_count()} x {_processor_name()}",
         "date": datetime.datetime.now().astimezone().date().isoformat(),
         "command": " ".join(["python", *sys.argv]),
-        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
 

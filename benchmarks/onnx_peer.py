@@ -96,7 +96,7 @@ def relative_error(outputs: Arrays, expected: Arrays) -> float | None:
     """The largest difference over the largest magnitude, of the outputs that are expected."""
     errors = [
         float(np.abs(np.asarray(value, np.float64) - expected[name]).max())
-        / float(np.abs(expected[name]).max())
+        / (float(np.abs(expected[name]).max()) or 1.0)
         for name, value in outputs.items()
         if name in expected
     ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgec.dialects.mge.spec import TensorSpec
+from mgec.dialects.mge.spec import UINT8, TensorSpec
 from mgec.errors import FileError, FileMissingError, ModelError
 from mgec.importers.onnx_value import Array, check_size
 from mgec.importers.onnx_wire import Place, split_weights
@@ -74,6 +74,11 @@ class ModelFile:
                 yield tensor.name, tensor_array(tensor, folder)
                 continue
             spec = _tensor_spec(tensor)
+            if not _is_plain(spec.dtype):  # several elements to a byte, or none at all
+                data = TensorSpec((place.nbytes,), UINT8)
+                tensor.raw_data = _read_part(self.path, place.offset, data).tobytes()
+                yield tensor.name, tensor_array(tensor, folder)
+                continue
             if place.nbytes != spec.nbytes:
                 raise _size_error(tensor, spec, place.nbytes)
             yield tensor.name, _read_part(self.path, place.offset, spec)
@@ -221,7 +226,7 @@ def tensor_array(tensor: onnx.TensorProto, folder: Path | None) -> Array:
     shape, dtype = spec
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return _external(tensor, spec, folder)
-    plain = dtype.isbuiltin == 1 or dtype.name == "bfloat16"
+    plain = _is_plain(dtype)
     if tensor.HasField("raw_data") and plain:
         data = tensor.raw_data
         if len(data) != spec.nbytes:
@@ -254,6 +259,11 @@ def _tensor_spec(tensor: onnx.TensorProto) -> TensorSpec:
     return spec
 
 
+def _is_plain(dtype: np.dtype[Any]) -> bool:
+    """Whether elements are whole bytes that can be used as they are: no strings, no 4 bits."""
+    return dtype.name == "bfloat16" or (dtype.isbuiltin == 1 and not dtype.hasobject)
+
+
 def _size_error(tensor: onnx.TensorProto, spec: TensorSpec, nbytes: int) -> ModelError:
     return _damaged(tensor, f"{spec} needs {spec.nbytes} bytes but there are {nbytes}")
 
@@ -284,7 +294,7 @@ def _damaged(tensor: onnx.TensorProto, what: str) -> ModelError:
 
 def _external(tensor: onnx.TensorProto, spec: TensorSpec, folder: Path | None) -> Array:
     """Maps the part of a file that a tensor refers to."""
-    if spec.dtype.isbuiltin != 1 and spec.dtype.name != "bfloat16":
+    if not _is_plain(spec.dtype):
         raise ModelError(
             f"tensor {tensor.name!r}: external data of type {spec.dtype.name} is not supported",
             fix="store the tensor in the model",

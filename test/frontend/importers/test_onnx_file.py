@@ -76,6 +76,28 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_model(tmp_path)
 
 
+def test_large_weights_of_four_bits(tmp_path: Path) -> None:
+    values = np.arange(20000) % 16 - 8
+    packed = helper.make_tensor("q", TensorProto.INT4, [20000], values.tolist())
+    raw = bytes((int(a) & 15) | (int(b) & 15) << 4 for a, b in values.reshape(-1, 2))
+    node = helper.make_node("DequantizeLinear", ["q", "s"], ["y"])
+    for tensor in (packed, TensorProto(name="q", dims=[20000], data_type=22, raw_data=raw)):
+        proto = model_of([node], [], ["y"], {"s": np.array(0.5, np.float32)})
+        proto.graph.initializer.append(tensor)
+        path = tmp_path / "net.onnx"
+        path.write_bytes(proto.SerializeToString())
+        np.testing.assert_array_equal(interpret(from_onnx(path))[0], values * 0.5)
+
+
+def test_large_raw_data_of_strings(tmp_path: Path) -> None:
+    proto = model()
+    proto.graph.initializer[0].data_type = TensorProto.STRING
+    path = tmp_path / "net.onnx"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match="tensor 'w': "):
+        from_onnx(path)
+
+
 # -- typed fields ------------------------------------------------------------------------------
 
 
@@ -99,6 +121,9 @@ def test_damaged_tensors() -> None:
     short = TensorProto(name="t", dims=[2], data_type=TensorProto.FLOAT, float_data=[1.0])
     with pytest.raises(ModelError, match="tensor 't': "):
         tensor_array(short, None)
+    text = TensorProto(name="t", dims=[1], data_type=TensorProto.STRING, raw_data=b"12345678")
+    with pytest.raises(ModelError, match="tensor 't': "):
+        tensor_array(text, None)
     segment = TensorProto(name="t", segment=TensorProto.Segment(begin=0, end=1))
     with pytest.raises(ModelError, match="tensor 't' is in segments"):
         tensor_array(segment, None)

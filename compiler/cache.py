@@ -23,7 +23,7 @@ from mgec import config
 from mgec.compiler.kernels.packing import Packing
 from mgec.compiler.kernels.source import CompiledKernel, Units
 
-_MAGIC = b"MGECKRN3"
+_MAGIC = b"MGECKRN4"
 
 
 @cache
@@ -87,6 +87,7 @@ def decode(data: bytes) -> CompiledKernel | None:
             packing=tuple((i, Packing.from_json(p)) for i, p in stage["packing"]),
             then=kernel,
             label=stage["label"],
+            performed_flops=stage["performed_flops"],
             touched=None if stage["touched"] is None else tuple(stage["touched"]),
             notes=tuple(stage["notes"]),
         )
@@ -110,6 +111,7 @@ def encode(kernel: CompiledKernel) -> bytes:
                 "workspace_bytes": stage.workspace_bytes,
                 "packing": [(i, p.to_json()) for i, p in stage.packing],
                 "label": stage.label,
+                "performed_flops": stage.performed_flops,
                 "touched": stage.touched,
                 "notes": stage.notes,
             }

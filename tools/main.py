@@ -23,6 +23,8 @@ COMMANDS = {
     "compile": "compile a model to an artifact, or to the text of a phase",
     "run": "run an artifact on inputs from a file, or on random ones",
     "bench": "measure how fast an artifact runs",
+    "tune": "find the fastest kernels for a model here",
+    "explain": "say which kernels were chosen and why, and time them",
     "check": "say whether a model file can be imported",
     "inspect": "show what is in an artifact",
     "env": "show versions, this machine and every option",

@@ -75,6 +75,7 @@ def compile_kernel(source: KernelSource, target: Target) -> CompiledKernel:
         source.packing,
         None if source.then is None else compile_kernel(source.then, target),
         source.label,
+        source.performed_flops,
         source.touched,
         source.notes,
     )

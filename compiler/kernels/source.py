@@ -105,6 +105,7 @@ class KernelSource:
         then: what runs when every unit of this is done, on the same table of pointers. What
             the two hand on lies in the workspace, which is as large for both.
         tiles: the numbers that the template took, if it has a choice.
+        performed_flops: what the algorithm computes, if that is not `flops`.
         touched: the entries of the table that this stage reads or writes; None for all.
         notes: why it was chosen, for people: what was considered before, and estimates.
     """
@@ -123,6 +124,7 @@ class KernelSource:
     packing: tuple[tuple[int, Packing], ...] = ()
     then: KernelSource | None = None
     tiles: Tiles | None = None
+    performed_flops: int | None = None
     touched: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
 
@@ -157,6 +159,7 @@ class CompiledKernel:
     packing: tuple[tuple[int, Packing], ...] = ()
     then: CompiledKernel | None = None
     label: str = ""
+    performed_flops: int | None = None
     touched: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
 

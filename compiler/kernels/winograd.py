@@ -86,9 +86,16 @@ def winograd_kernel(
         tiles = WinogradTiles.for_target(target).fit(target, problem, tile)
 
     plan = Plan(target, problem, tiles, maps, tuple(out), epilogue or Epilogue())
+    symbol = f"{name}_panels" if tiles.by_panels else name
+    kernel = _Kernel(plan, symbol)
+    products = replace(
+        kernel.panels() if tiles.by_panels else kernel.blocks(),
+        flops=maps.flops,
+        performed_flops=problem.products(tiles.tile),
+        tiles=tiles,
+    )
     if not tiles.by_panels:
-        return replace(_Kernel(plan, name).blocks(), flops=maps.flops, tiles=tiles)
-    products = replace(_Kernel(plan, f"{name}_panels").panels(), flops=maps.flops, tiles=tiles)
+        return products
     return replace(_Kernel(plan, name).inputs(), tiles=tiles, then=products)
 
 

@@ -100,6 +100,11 @@ class WinogradProblem:
         """How many tiles there are."""
         return prod(self.grid(tile))
 
+    def products(self, tile: int) -> int:
+        """Multiplications and additions of the products of V and U."""
+        points = transforms(tile).points
+        return 2 * points * self.tiles(tile) * self.depth * self.out_channels
+
     @property
     def image_bytes(self) -> int:
         """Bytes of the input and of the result."""

@@ -123,7 +123,7 @@ def _trials(network: Network, kernels: Iterator[NetworkKernel], end: float) -> I
             yield _trial(kernel, offered)
 
 
-def _trial(kernel: NetworkKernel, offered: Sequence[Candidate]) -> _Trial:
+def _trial(kernel: NetworkKernel, offered: list[Candidate]) -> _Trial:
     label = offered[0].label
     finding = Finding(kernel.name, kernel.calls, label, 0.0, label, 0.0, 1, len(offered))
     return _Trial(kernel, finding, offered[1:], offered[0], inf)

@@ -6,6 +6,7 @@ Runtime only, but for an ONNX model, which is compiled first.
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,21 @@ def thread_count(text: str) -> int:
 
     with config.override(num_threads=text):
         return config.num_threads
+
+
+def seconds(text: str) -> float:
+    """The time that `--seconds` means.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is not a number above 0, or more than a day.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
 
 
 def load_model(arguments: argparse.Namespace) -> Module:

@@ -72,7 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _model.add_run_arguments(parser)
     parser.add_argument(
-        "--seconds", type=_duration, default=2.0, metavar="S", help="how long to run (default 2)"
+        "--seconds",
+        type=_model.seconds,
+        default=2.0,
+        metavar="S",
+        help="how long to run (default 2)",
     )
     parser.add_argument(
         "--from-python", action="store_true", help="time calls from Python, not runs in native code"
@@ -81,16 +85,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", metavar="OUT.mge", help="write the artifact of a compiled model here"
     )
-
-
-def _duration(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return seconds
 
 
 @dataclass

@@ -108,12 +108,12 @@ def _print(facts: dict[str, Any]) -> None:
         console.print(body)
 
     console.print(
-        Text(f"{facts['file']}: {facts['name']}, {_bytes(facts['bytes'])}, ")
+        Text(f"{facts['file']}: {facts['name']}, {byte_count(facts['bytes'])}, ")
         + Text(f"written by mgec {facts['mgec_version']}")
     )
     sections = table("section", "size", right="size")
     for row in facts["sections"]:
-        sections.add_row(Text(row["section"]), _bytes(row["bytes"]))
+        sections.add_row(Text(row["section"]), byte_count(row["bytes"]))
     show("sections", sections)
 
     values = table("", "name", "type")
@@ -138,8 +138,8 @@ def _print(facts: dict[str, Any]) -> None:
             Text(str(row.get("name", ""))),
             Text(str(row.get("template", ""))),
             str(row.get("units", "")),
-            _count(int(row.get("flops", 0))),
-            Text(_line(str(row.get("line", "")))),
+            amount(int(row.get("flops", 0))),
+            Text(source_line(str(row.get("line", "")))),
         )
     kernels = counted(facts["targets"][0]["kernels"], "kernel")
     show(f"{counted(len(steps), 'step')}, {kernels}", calls)
@@ -147,10 +147,10 @@ def _print(facts: dict[str, Any]) -> None:
     memory = table("memory", "size", "", right="size")
     first = facts["targets"][0]
     live = facts["live_bytes"]
-    bound = "" if live is None else f"at least {_bytes(live)} is alive at once"
-    memory.add_row("arena", _bytes(first["arena_bytes"]), bound)
-    memory.add_row("scratch", _bytes(first["scratch_bytes"]), "for each thread")
-    memory.add_row("weights", _bytes(first["weight_bytes"]), "used from the mapped file")
+    bound = "" if live is None else f"at least {byte_count(live)} is alive at once"
+    memory.add_row("arena", byte_count(first["arena_bytes"]), bound)
+    memory.add_row("scratch", byte_count(first["scratch_bytes"]), "for each thread")
+    memory.add_row("weights", byte_count(first["weight_bytes"]), "used from the mapped file")
     show("memory plan", memory)
 
 
@@ -159,7 +159,7 @@ _LOCATION = re.compile(
 )
 
 
-def _line(text: str) -> str:
+def source_line(text: str) -> str:
     """`net.py:12` of `loc("/home/me/net.py":12:0)`; with a name before it `net.onnx:3 Conv c1`."""
     found = _LOCATION.fullmatch(text)
     if found is None:
@@ -168,14 +168,16 @@ def _line(text: str) -> str:
     return f"{place} {found['name']}" if found["name"] else place
 
 
-def _bytes(count: int) -> str:
+def byte_count(count: int) -> str:
+    """`1.50 MB` of 1500000."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
             return f"{count / size:.2f} {unit}"
     return f"{count} B"
 
 
-def _count(flops: int) -> str:
+def amount(flops: int) -> str:
+    """`1.50 M` of 1500000; nothing for 0."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if flops >= size:
             return f"{flops / size:.2f} {unit}"

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import xxhash
 
-import mgec
 from mgec import config
 from mgec.compiler.cache import fingerprint, source_digest
 from mgec.compiler.tune import database
@@ -25,12 +24,13 @@ LIMIT_BYTES = 4 << 30
 """How much the folder may hold."""
 
 
-def model_key(path: Path, options: str) -> str:
+def model_key(path: Path, options: str, importer: Path) -> str:
     """What identifies the artifact that a model file compiles to.
 
     Args:
         path: the model; all of its content counts.
         options: target, input shapes and so on, as text.
+        importer: folder of the Python files that read the model.
 
     Raises:
         OSError: if the file cannot be read.
@@ -40,8 +40,7 @@ def model_key(path: Path, options: str) -> str:
         if os.fstat(file.fileno()).st_size:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 digest.update(content)
-    assert mgec.__file__ is not None
-    importers = source_digest(Path(mgec.__file__).parent / "importers")
+    importers = source_digest(importer)
     compiler = f"{fingerprint()}\n{importers}\n{database.digest()}"
     digest.update(f"\n{path.suffix}\n{options}\n{compiler}".encode())
     return digest.hexdigest()

@@ -147,15 +147,19 @@ def test_weights(build: Any) -> None:
     def body(b: Any, x: Any) -> Any:
         made = WeightOp.build_op([], {"key": "w", "shape": w.shape, "dtype": w.dtype})
         x.owner.add_op(made)
-        return b.matmul(x, made.results[0])
+        return b.add(x, made.results[0]), b.matmul(x, made.results[0], transpose_rhs=True)
 
-    graph = build(body, (4, 16))
+    graph = build(body, (16, 8))
     graph.weights["w"] = w
     compiled = compile_graph(graph)
-    assert compiled.weight_offsets == {"w": 0}
-    assert compiled.weights == w.tobytes()
-    x = np.random.default_rng(1).standard_normal((4, 16), np.float32)
-    np.testing.assert_allclose(compiled.load()(x)[0], x @ w, rtol=0, atol=2e-6 * 16)
+    # As it is for the sum, and in panels for the product.
+    start = compiled.weight_offsets["w"]
+    assert compiled.weights[start : start + w.nbytes] == w.tobytes()
+    assert len(compiled.weights) >= 2 * w.nbytes
+    x = np.random.default_rng(1).standard_normal((16, 8), np.float32)
+    total, product = compiled.load()(x)
+    np.testing.assert_array_equal(total, x + w)
+    np.testing.assert_allclose(product, x @ w.T, rtol=0, atol=2e-6 * 8)
 
 
 # -- kernels ---------------------------------------------------------------------------

@@ -23,16 +23,26 @@ def put(key: str, data: bytes) -> Path:
     return path
 
 
-def test_key_is_content_and_options(tmp_path: Path) -> None:
+def test_key_is_content_options_and_importer(tmp_path: Path) -> None:
+    importer = tmp_path / "importer"
+    importer.mkdir()
+    (importer / "read.py").write_text("VERSION = 1")
+
+    def key(path: Path, options: str) -> str:
+        return model_cache.model_key(path, options, importer)
+
     a, b, c = (tmp_path / name for name in ("a.onnx", "b.onnx", "c.onnx"))
     a.write_bytes(b"model")
     b.write_bytes(b"model")
     c.write_bytes(b"modem")
-    assert model_cache.model_key(a, "host") == model_cache.model_key(b, "host")
-    assert model_cache.model_key(a, "host") != model_cache.model_key(c, "host")
-    assert model_cache.model_key(a, "host") != model_cache.model_key(a, "x86-64-v3")
+    assert key(a, "host") == key(b, "host")
+    assert key(a, "host") != key(c, "host")
+    assert key(a, "host") != key(a, "x86-64-v3")
+    before = key(a, "host")
+    (importer / "read.py").write_text("VERSION = 2")
+    assert key(a, "host") != before
     (tmp_path / "empty.onnx").touch()
-    assert len(model_cache.model_key(tmp_path / "empty.onnx", "")) == 32
+    assert len(key(tmp_path / "empty.onnx", "")) == 32
 
 
 def test_what_is_stored_is_found(cache: Path) -> None:

@@ -43,6 +43,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mgec
 from mgec import config
 from mgec.errors import ArgumentError, FileError, FileMissingError, OptionError
 from mgec.tools.commands._model import counted, input_shapes
@@ -185,7 +186,8 @@ def _cache_key(arguments: argparse.Namespace, path: Path, target: Target) -> str
         return None
     from mgec.compiler.model_cache import model_key
 
-    return model_key(path, repr(options))
+    assert mgec.__file__ is not None
+    return model_key(path, repr(options), Path(mgec.__file__).parent / "importers")
 
 
 def _may_have_external_data(path: Path) -> bool:

@@ -338,7 +338,7 @@ def draw_chart(results: Sequence[Result], threads: Sequence[int], file: Path, ti
         1,
         squeeze=False,
         layout="constrained",
-        figsize=(2 + 1.1 * len(models), 3.2 * len(threads)),
+        figsize=(max(6.4, 2 + 1.1 * len(models)), 3.2 * len(threads)),
     )
     for axis, count in zip(axes[:, 0], threads, strict=True):
         rows = rows_of(results, count)

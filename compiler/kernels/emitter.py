@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from math import prod
+from math import copysign, prod
 from typing import NamedTuple, TypeAlias
 
 import ml_dtypes
@@ -377,6 +377,7 @@ class VectorLanes(LaneBuilder):
     def __init__(self, emitter: KernelEmitter, width: int) -> None:
         self.k = emitter
         self.width = width
+        self._known: dict[str, float] = {}
         self.has_fma = emitter.target.has_fma
 
     def type(self, ty: str) -> str:
@@ -389,9 +390,29 @@ class VectorLanes(LaneBuilder):
         return f"vector<{self.width}xi1>"
 
     def op(self, name: str, operands: Sequence[Lane], ty: str, **properties: int) -> Lane:
+        if name in ("arith.maximumf", "arith.minimumf"):
+            for x, bound in (operands, reversed(operands)):
+                if (found := self._bounded(name, x, bound)) is not None:
+                    return found
         if name.startswith("math.") and name not in _VECTOR_MATH and self.width:
             return self._one_by_one(name, operands, ty)
         return Lane(self._emit(name, operands, ty, properties, self.type), ty)
+
+    def _bounded(self, name: str, x: Lane, bound: Lane) -> Lane | None:
+        """`x` bounded by a known number: the same bits, in one instruction on x86 instead of three.
+
+        Of the special cases of the op, a number leaves NaN, which a comparison keeps where it
+        is, and zeros: 0.0 is larger than -0.0.
+        """
+        value = self._known.get(bound.ref)
+        if value is None or value != value or bound.ref == x.ref:
+            return None
+        if name == "arith.maximumf":
+            larger = self.select(self.cmpf("olt", x, bound), bound, x)
+            return self.add(larger, bound) if value == 0 and copysign(1, value) > 0 else larger
+        if value == 0 and copysign(1, value) < 0:
+            return None
+        return self.select(self.cmpf("ogt", x, bound), bound, x)
 
     def _emit(
         self,
@@ -431,7 +452,10 @@ class VectorLanes(LaneBuilder):
         full = f"dense<{text}>" if self.width else text
         if ty == "i1" and not self.width:
             return Lane(self.k.constant("true" if value else "false", "i1"), "i1")
-        return Lane(self.k.constant(full, self.type(ty)), ty)
+        made = Lane(self.k.constant(full, self.type(ty)), ty)
+        if made.is_float:
+            self._known[made.ref] = float(value)
+        return made
 
     def value(self, lane: Lane) -> Value:
         """A lane with its MLIR type, to carry around a loop."""

@@ -300,7 +300,7 @@ def _log1p(b: LaneBuilder, x: Lane, dtype: DType) -> Lane:
 def _relu(b: LaneBuilder, x: Lane, dtype: DType) -> Lane:
     zero = b.like(0, x)
     if is_float(dtype):
-        return b.maximum(x, zero)
+        return lane_math.at_least(b, x, 0)
     return x if dtype.kind == "u" else b.select(b.cmpi("sgt", x, zero), x, zero)
 
 
@@ -500,7 +500,7 @@ _UNARY: tuple[Unary, ...] = (
      lambda x: np.copysign(np.floor(np.abs(x) + 0.5), x), _math("round"), _none),
     Unary("round_even", "Nearest integer, halves to the even one.", _REAL, np.rint,
      _math("roundeven"), _none),
-    Unary("relu", "max(x, 0).", NUMBERS, lambda x: np.maximum(x, 0), _relu,
+    Unary("relu", "max(x, 0); -0.0 may stay.", NUMBERS, lambda x: np.maximum(x, 0), _relu,
      lambda b, c, d: (b.select(b.greater(c.outputs[0], b.scalar(0, d)), d, b.scalar(0, d)),)),
     Unary("not", "Bitwise (integers) or logical (bool) negation.", _BITS, np.invert,
      lambda b, x, dtype: b.xor(x, b.like(1 if dtype == BOOL else -1, x)), None),

@@ -61,13 +61,13 @@ def horner(b: LaneBuilder, x: Lane, coefficients: Sequence[float]) -> Lane:
     return value
 
 
-def _at_least(b: LaneBuilder, x: Lane, low: float) -> Lane:
+def at_least(b: LaneBuilder, x: Lane, low: float) -> Lane:
     """max(x, low), and NaN where x is (one instruction on x86, unlike `maximum`)."""
     bound = b.like(low, x)
     return b.select(b.cmpf("olt", x, bound), bound, x)
 
 
-def _at_most(b: LaneBuilder, x: Lane, high: float) -> Lane:
+def at_most(b: LaneBuilder, x: Lane, high: float) -> Lane:
     """min(x, high), and NaN where x is."""
     bound = b.like(high, x)
     return b.select(b.cmpf("ogt", x, bound), bound, x)
@@ -94,7 +94,7 @@ def _expm1_of(b: LaneBuilder, x: Lane, n: Lane) -> Lane:
 @in_float32
 def exp(b: LaneBuilder, x: Lane) -> Lane:
     """e to the x."""
-    bits, q = _reduce_exp(b, _at_most(b, _at_least(b, x, -104.0), 89.0), 2 * _BIAS)
+    bits, q = _reduce_exp(b, at_most(b, at_least(b, x, -104.0), 89.0), 2 * _BIAS)
     half = b.shr(bits, b.constant(1, "i32"))  # 2^n in two steps: n goes from -150 to 128
     first, second = _power_of_two(b, half), _power_of_two(b, b.sub(bits, half))
     return b.mul(b.fma(q, first, first), second)
@@ -114,7 +114,7 @@ def exp_scaled(b: LaneBuilder, x: Lane) -> tuple[Lane, float]:
     """
     if x.ty != "f32":
         return exp(b, x), 1.0
-    bits, q = _reduce_exp(b, _at_least(b, x, -104.0), _BIAS + 64)
+    bits, q = _reduce_exp(b, at_least(b, x, -104.0), _BIAS + 64)
     power = _power_of_two(b, bits)
     return b.fma(q, power, power), EXP_SCALE
 
@@ -132,7 +132,7 @@ def exp_flushed(b: LaneBuilder, x: Lane) -> Lane:
 @in_float32
 def expm1(b: LaneBuilder, x: Lane) -> Lane:
     """exp(x) - 1, accurate near 0."""
-    bits, q = _reduce_exp(b, _at_most(b, _at_least(b, x, -20.0), 89.0), _BIAS - 1)
+    bits, q = _reduce_exp(b, at_most(b, at_least(b, x, -20.0), 89.0), _BIAS - 1)
     scale = _power_of_two(b, bits)
     value = b.fma(q, scale, b.sub(scale, b.like(0.5, x)))
     return b.select(b.cmpf("oeq", x, b.like(0, x)), x, b.add(value, value))
@@ -206,7 +206,7 @@ def tanh(b: LaneBuilder, x: Lane) -> Lane:
     1 minus a small quotient, whose errors do not matter.
     """
     one = b.like(1, x)
-    a = _at_most(b, b.math("absf", x), 10.0)
+    a = at_most(b, b.math("absf", x), 10.0)
     magic = b.like(ROUND + _BIAS, x)
     shifted = b.add(b.fma(a, b.like(2 * _LOG2E, x), b.like(-_ONE_SIDED, x)), magic)
     g = b.fma(b.sub(shifted, magic), b.like(-_LN2 / 2, x), a)
@@ -239,7 +239,7 @@ _LOG_ERFC = (
 @in_float32
 def erf(b: LaneBuilder, x: Lane) -> Lane:
     """Error function, as 1 - exp of a polynomial that approximates log(1 - erf)."""
-    t = _at_most(b, b.math("absf", x), 4.0)
+    t = at_most(b, b.math("absf", x), 4.0)
     p = horner(b, t, _LOG_ERFC)
     y = b.fma(p, t, b.neg(t))
     magic = b.like(ROUND + _BIAS, x)
@@ -254,7 +254,7 @@ def erf(b: LaneBuilder, x: Lane) -> Lane:
 def _one_plus_exp(b: LaneBuilder, x: Lane, bound: float, log2_scale: int) -> Lane:
     """(1 + exp(x)) * 2^log2_scale for x > -80; grows on beyond the bound, to infinity."""
     magic = b.like(ROUND + _BIAS + log2_scale, x)
-    shifted = b.fma(_at_most(b, x, bound), b.like(_LOG2E, x), magic)
+    shifted = b.fma(at_most(b, x, bound), b.like(_LOG2E, x), magic)
     q = _expm1_of(b, x, b.sub(shifted, magic))
     power = _power_of_two(b, b.bitcast(shifted, "i32"))
     return b.add(b.fma(q, power, b.like(2.0**log2_scale, x)), power)
@@ -267,7 +267,7 @@ def sigmoid(b: LaneBuilder, x: Lane) -> Lane:
         e = exp(b, b.neg(b.math("absf", x)))
         return b.div(b.select(negative, e, one), b.add(one, e))
     shift = -32  # of numerator and denominator, lest the latter overflow
-    a = _at_most(b, b.math("absf", x), 104.0)
+    a = at_most(b, b.math("absf", x), 104.0)
     below = b.div(b.like(2.0**shift, x), _one_plus_exp(b, a, 104.0, shift))
     return b.select(negative, below, b.sub(one, below))
 
@@ -304,14 +304,14 @@ def gelu(b: LaneBuilder, x: Lane) -> Lane:
     half = b.like(0.5, x)
     if x.ty != "f32":
         return b.mul(b.mul(x, half), b.add(erf(b, b.mul(x, b.like(0.5**0.5, x))), b.like(1, x)))
-    near = _at_most(b, _at_least(b, x, -5.5), 5.5)
+    near = at_most(b, at_least(b, x, -5.5), 5.5)
     square = b.mul(near, near)
     p = horner(b, square, _NORMAL_P)
     q = b.add(square, b.like(_NORMAL_Q[0], x))
     for coefficient in _NORMAL_Q[1:]:
         q = b.fma(q, square, b.like(coefficient, x))
     slope = b.add(b.div(p, q), b.like(_NORMAL_CENTRE, x))
-    return b.mul(x, _at_least(b, b.fma(near, slope, half), 0.0))
+    return b.mul(x, at_least(b, b.fma(near, slope, half), 0.0))
 
 
 def gelu_tanh(b: LaneBuilder, x: Lane) -> Lane:
@@ -358,7 +358,7 @@ def _log2(b: LaneBuilder, x: Lane) -> Lane:
 
 def _exp2(b: LaneBuilder, x: Lane) -> Lane:
     """2 to the x (f64), to about 36 bits; NaN if x is."""
-    x = _at_most(b, _at_least(b, x, -300.0), 300.0)
+    x = at_most(b, at_least(b, x, -300.0), 300.0)
     magic = b.like(1.5 * 2.0**52, x)
     shifted = b.add(x, magic)
     power = series(b, b.sub(x, b.sub(shifted, magic)), _EXP2)

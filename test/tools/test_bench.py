@@ -102,6 +102,11 @@ def test_onnx(mgec: Callable, onnx_file: Path, tmp_path: Path) -> None:
     assert row_of(mgec, onnx_file, *shape, "--input", tmp_path / "wrong.npz")["rel_err"] == 1
 
 
+def test_options_of_the_compiler(mgec: Callable, onnx_file: Path) -> None:
+    row = row_of(mgec, onnx_file, "--input", "x:3x4", "--precision", "bf16", "--optimize", "size")
+    assert row["runs"] > 0
+
+
 def test_the_target_can_be_chosen(mgec: Callable, net: Path) -> None:
     target = "x86-64" if row_of(mgec, f"{net}:net")["target"].startswith("x86-64") else "aarch64"
     assert row_of(mgec, f"{net}:net", "--target", target)["target"] == target

@@ -34,7 +34,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -82,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from-python", action="store_true", help="time calls from Python, not runs in native code"
     )
     parser.add_argument("--target", metavar="T", help="what to compile for (default: MGEC_TARGET)")
+    parser.add_argument(
+        "--precision", choices=("f32", "bf16"), default="f32", help="as for mgec compile"
+    )
+    parser.add_argument(
+        "--optimize", choices=("speed", "size"), default="speed", help="as for mgec compile"
+    )
     parser.add_argument(
         "--keep", metavar="OUT.mge", help="write the artifact of a compiled model here"
     )
@@ -228,7 +234,10 @@ def _compile(
         from mgec import importers as _  # noqa: F401
     imported = time.perf_counter()
     graph, name = _graph(arguments.file, shapes)
-    compiled = compile_graph(graph, target=target_named(arguments.target or config.target))
+    target = target_named(arguments.target or config.target)
+    if arguments.optimize == "size":
+        target = replace(target, saves_memory=True)
+    compiled = compile_graph(graph, target=target, precision=arguments.precision)
     done = time.perf_counter()
     compiled.write(artifact, name=name)
     made.import_s, made.compile_s = imported - start, done - imported

@@ -2,7 +2,7 @@
 
 Sine and cosine of angles below 2^17 are one polynomial of the angle modulo pi, within 1.75 units
 of the last place; only where a larger one occurs does the code branch to the reduction that
-takes any angle, with polynomials in float64 (within 0.51, as the tangent always is).
+takes any angle, with polynomials in float64 (within 0.51). The tangent is computed in float64.
 
 Source: argument reduction after Cody and Waite; large angles after Payne and Hanek (SIGNUM
 Newsletter 18, 1983), with the polynomials of FreeBSD's k_sinf.c and k_cosf.c; the polynomial of
@@ -170,7 +170,16 @@ def cos(b: LaneBuilder, x: Lane) -> Lane:
 @in_float32
 def tan(b: LaneBuilder, x: Lane) -> Lane:
     """Tangent."""
-    n, r = _quadrant(b, x)
+    magnitude = b.math("absf", x)
+    wide = widen(b, magnitude)
+    magic = b.like(1.5 * 2.0**52, wide)
+    shifted = b.add(b.mul(wide, b.like(2 / pi, wide)), magic)
+    count = b.sub(shifted, magic)
+    for part in _PI_HALVES:
+        wide = b.sub(wide, b.mul(count, b.like(part / 2, wide)))
+    near = [b.op("arith.trunci", (b.bitcast(shifted, "i64"),), "i32"), wide]
+    large = b.cmpf("uge", magnitude, b.like(_FAST_ANGLE, x))
+    n, r = b.rarely(large, lambda: list(_quadrant(b, x)), near)
     sine, cosine = _sine_and_cosine(b, r)
     odd = _is_odd(b, n)
     value = b.div(b.select(odd, cosine, sine), b.select(odd, sine, cosine))

@@ -1,323 +1,117 @@
-"""Times the kernel templates, one thread, next to the ceilings measured in the same run.
+"""Times kernels as the compiler chooses them, beside this machine's ceilings and PyTorch.
 
-    taskset -c 1 python benchmarks/kernels.py [--only TEXT] [--target NAME] [--dynamic] [--json]
+    taskset -c 1 python benchmarks/kernels.py --torch venv-torch/bin/python
+    taskset -c 1 python benchmarks/kernels.py --only "conv 3x3" --cold
+    python benchmarks/kernels.py --threads 2 --only matmul
 
-Each kernel is timed as the thread's CPU time, the best of many chunks of 2 ms or more (which
-includes the call from Python, about a microsecond); operands are not prepacked.
-Contractions are compared with the multiply-add peak of one core, the others with the memory
-bandwidth at the size of their operands (both from ceilings.c). A convolution counts the
-products with padding too.
+Every row (kernel_cases.py) is a graph that goes through the passes, the selector and the runtime as
+a network does; its result is compared with the reference in float64 before it is timed. Kernels
+that `mgec tune` found count with `--tuned` only.
+
+The time is the least of many runs: by the wall clock, on one thread also by the clock of the thread
+(see torch_peer.py, where PyTorch is measured alike, in turns with us; its time includes its
+dispatcher, ours the call in C). % is the time that the ceilings of ceilings.c allow, of the time
+taken: multiply-adds, or bytes at the speed of the cache that holds them all, whichever takes
+longer; on several threads each is that of one core times the threads. Convolutions count the
+products with padding and those that Winograd's algorithm saves: more than 100% is possible.
+
+With --cold each run of a kernel finds other weights, together more than the caches hold: as in a
+network. With --threads N the last column is the time on one thread over that on N. With --dynamic
+sizes are known at run time only, as in eager mode; rows of several ops are left out then.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
+import os
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import inf, log
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from comparison import facts_line, facts_of_this_run
+from kernel_build import Array, aligned, array_of, compile_case, dynamic_case, graph_of, is_one_op
+from kernel_cases import Case, all_cases
+from torch_peer import least_seconds
 
-from mgec.compiler.codegen.llvm_backend import KernelLoader, compile_kernel
-from mgec.compiler.kernels.attention import attention_kernel
-from mgec.compiler.kernels.contraction import contraction_kernel
-from mgec.compiler.kernels.elementwise import Access, dense_strides, elementwise_kernel
-from mgec.compiler.kernels.movement import Call, movement_kernel
-from mgec.compiler.kernels.pooling import pooling_kernel
-from mgec.compiler.kernels.pooling_window import Window
-from mgec.compiler.kernels.rows import (
-    Loop,
-    fold_named,
-    layer_norm_kernel,
-    reduction_kernel,
-    softmax_kernel,
-)
-from mgec.compiler.kernels.source import DimRef, KernelSource
+from mgec import config
 from mgec.compiler.targets import Target, target_named
-from mgec.dialects.mge import lane_math, lane_trig
-from mgec.dialects.mge.contraction import MatmulOp, contraction_maps
-from mgec.dialects.mge.convolution import ConvDgradOp, ConvOp, ConvWgradOp
-from mgec.dialects.mge.op import MgeOp
-from mgec.dialects.mge.registry import op_class
-from mgec.dialects.mge.spec import FLOAT32, INT32, TensorSpec
+from mgec.dialects.mge.builder import ReferenceBuilder
+from mgec.dialects.mge.spec import FLOAT64, TensorSpec, is_float
+from mgec.errors import CompileError, MgecError
+from mgec.runtime.program import BoundProgram
 
-Shape = tuple[int, ...]
+TOLERANCE = 2e-4
+"""Largest error allowed, relative to the value plus the mean magnitude; Winograd's is the most."""
+
+ROUNDS = 2
+"""How often we and the peer take turns."""
+
+MOST_SAMPLES = 4096
+"""Runs whose times are kept of one chunk."""
+
+COLD_CACHES = 3
+"""With `--cold`: bytes of weights, as a multiple of the last cache."""
 
 
-@dataclass
-class Case:
-    """One kernel to time: how to make it, the shapes of its buffers, and what it does.
-
-    Bytes are those of all buffers if not given.
-    """
-
-    name: str
-    make: Callable[[Target, bool], tuple[KernelSource, list[int]]]
-    shapes: list[Shape]
-    flops: int = 0
-    nbytes: int = 0
+LONG_MICROSECONDS, SCALING_GOAL = 100, 0.925
+"""A kernel that takes one thread this long should keep so much of each further thread."""
 
 
 @dataclass
 class Result:
-    """What was measured."""
+    """What was measured.
+
+    Attributes:
+        name: of the row.
+        kernel: labels of the kernels, which name templates and tiles.
+        microseconds: the least time of a run.
+        rate: what it does per second, in `unit`.
+        unit: "GFLOP/s" or "GB/s", after what limits it.
+        percent: of the ceiling.
+        error: the largest, relative; None if it was not compared.
+        torch_microseconds: the same in PyTorch.
+        ratio: that time over ours.
+        scaling: the time on one thread over ours.
+        missed: goals that were not reached, as text.
+        compile_ms: what compiling took, less if kernels were in the cache.
+        code_bytes: of all kernels.
+        units: of parallel work, of each step.
+    """
 
     name: str
+    kernel: list[str]
     microseconds: float
     rate: float
     unit: str
     percent: float
+    error: float | None
+    torch_microseconds: float | None
+    ratio: float | None
+    scaling: float | None
+    missed: list[str]
     compile_ms: float
     code_bytes: int
-    units: int
+    units: list[int]
+
+    @property
+    def templates(self) -> str:
+        """The templates, for people: what is before the tiles."""
+        return " + ".join(dict.fromkeys(_before_tiles(label) for label in self.kernel))
 
 
-def symbolic(shapes: list[Shape], dynamic: bool) -> tuple[list[Any], list[int]]:
-    """Shapes for a template, and the dims table if they are run-time sizes."""
-    if not dynamic:
-        return list(shapes), []
-    numbers = iter(range(100))
-    dims = [size for shape in shapes for size in shape]
-    return [tuple(DimRef(next(numbers)) for _ in shape) for shape in shapes], dims
+def _before_tiles(label: str) -> str:
+    return " ".join(word for word in label.split() if "=" not in word)
 
 
-def contraction_case(
-    name: str, op: type[MgeOp], lhs: Shape, rhs: Shape, flops: int = 0, **attrs: Any
-) -> Case:
-    full = op.complete_attrs(attrs)
-    specs = [TensorSpec(lhs, FLOAT32), TensorSpec(rhs, FLOAT32)]
-    out = op.infer_specs(specs, full)[0].shape
-
-    def make(target: Target, dynamic: bool) -> tuple[KernelSource, list[int]]:
-        (left, right, result), dims = symbolic([lhs, rhs, out], dynamic)
-        maps = contraction_maps(op, left, right, result, full, lambda size, by: size)
-        source = contraction_kernel("k", target, maps, left, right, result, num_dims=len(dims))
-        return source, dims
-
-    maps = contraction_maps(op, lhs, rhs, out, full)
-    return Case(name, make, [lhs, rhs, out], flops or maps.flops)
-
-
-def matmul_case(m: int, n: int, k: int, form: str = "NN") -> Case:
-    lhs = (k, m) if form[0] == "T" else (m, k)
-    rhs = (n, k) if form[1] == "T" else (k, n)
-    name = f"matmul {m}x{n}x{k} {form}"
-    flags = {"transpose_lhs": form[0] == "T", "transpose_rhs": form[1] == "T"}
-    return contraction_case(name, MatmulOp, lhs, rhs, **flags)
-
-
-def conv_cases(inp: Shape, weight: Shape, stride: int, padding: int) -> Iterator[Case]:
-    attrs = {"stride": (stride, stride), "padding": (padding,) * 4}
-    name = f"conv {weight[1]}->{weight[0]} {weight[2]}x{weight[3]} s{stride} @{inp[2]} N{inp[0]}"
-    specs = [TensorSpec(inp, FLOAT32), TensorSpec(weight, FLOAT32)]
-    out = ConvOp.infer_specs(specs, ConvOp.complete_attrs(attrs))[0].shape
-    forward = contraction_case(f"{name} forward", ConvOp, inp, weight, **attrs)
-    yield forward
-    same = forward.flops  # a gradient has the forward's products; its loops may visit more
-    if inp[1] > 3:
-        dgrad = {"input_size": inp[2:], **attrs}
-        yield contraction_case(f"{name} dgrad", ConvDgradOp, out, weight, same, **dgrad)
-    wgrad = {"kernel_size": weight[2:], **attrs}
-    yield contraction_case(f"{name} wgrad", ConvWgradOp, out, inp, same, **wgrad)
-
-
-def elementwise_case(name: str, inputs: int, body: Any, count: int = 128 * 3072) -> Case:
-    def make(target: Target, dynamic: bool) -> tuple[KernelSource, list[int]]:
-        access = Access(FLOAT32, (1,))
-        size = DimRef(0) if dynamic else count
-        source = elementwise_kernel(
-            "k", target, (size,), [access] * inputs, [access], body, num_dims=int(dynamic)
-        )
-        return source, [count] if dynamic else []
-
-    return Case(f"{name} {count}", make, [(count,)] * (inputs + 1))
-
-
-def reduce_case(shape: Shape, axes: tuple[int, ...]) -> Case:
-    def make(target: Target, dynamic: bool) -> tuple[KernelSource, list[int]]:
-        sizes = [DimRef(i) if dynamic else s for i, s in enumerate(shape)]
-        kept = [i not in axes for i in range(len(shape))]
-        loops = [Loop(size, keep) for size, keep in zip(sizes, kept, strict=True)]
-        source = reduction_kernel(
-            "k", target, loops,
-            [Access(FLOAT32, dense_strides(sizes, [True] * len(shape)))],
-            [Access(FLOAT32, dense_strides(sizes, kept))],
-            [fold_named("sum", "f32")], num_dims=len(shape) if dynamic else 0,
-        )  # fmt: skip
-        return source, list(shape) if dynamic else []
-
-    out = tuple(s for i, s in enumerate(shape) if i not in axes)
-    return Case(f"sum {list(shape)} over {list(axes)}", make, [shape, out])
-
-
-def rows_case(name: str, template: Any, shape: Shape, affine: int) -> Case:
-    def make(target: Target, dynamic: bool) -> tuple[KernelSource, list[int]]:
-        sizes = (DimRef(0), DimRef(1)) if dynamic else shape
-        source = template("k", target, *sizes, num_dims=2 if dynamic else 0)
-        return source, list(shape) if dynamic else []
-
-    return Case(f"{name} {list(shape)}", make, [shape, *[shape[1:]] * affine, shape])
-
-
-def attention_case(queries: int, keys: int, heads: int, depth: int, **options: Any) -> Case:
-    """Heads that do not share keys; a case of known sizes only. FLOPs are of the two products."""
-    query, key = (1, queries, heads, depth), (1, keys, heads, depth)
-
-    def make(target: Target, dynamic: bool) -> tuple[KernelSource, list[int]]:
-        source = attention_kernel("k", target, query, key, key, scale=depth**-0.5, **options)
-        return source, []
-
-    name = " ".join(["attention", *options, f"{queries}x{keys} H{heads} D{depth}"])
-    flops = 4 * heads * queries * keys * depth
-    return Case(name, make, [query, key, key, query], flops)
-
-
-def pooling_cases(
-    image: Shape, kernel: int, stride: int, padding: int, channels_last: bool = False
-) -> Iterator[Case]:
-    op, axes = op_class("mge.max_pool"), len(image) - 2
-    attrs = op.complete_attrs({
-        "kernel": (kernel,) * axes, "stride": (stride,) * axes,
-        "padding": (padding,) * 2 * axes, "channels_last": channels_last,
-    })  # fmt: skip
-    window = Window.of(attrs, axes)
-    windows = op.infer_specs([TensorSpec(image, FLOAT32)], attrs)[0].shape
-    cases = {
-        "max_pool": [image, windows],
-        "max_pool_grad": [windows, image, windows, image],
-        "avg_pool": [image, windows],
-        "avg_pool_grad": [windows, image],
-    }
-    for name, shapes in cases.items():
-        if channels_last and name.endswith("grad"):
-            continue  # no template
-
-        def make(target: Target, dynamic: bool, name: str = name) -> tuple[KernelSource, list[int]]:
-            sizes, dims = symbolic([image, windows], dynamic)
-            source = pooling_kernel(name, "k", target, *sizes, window, FLOAT32, num_dims=len(dims))
-            return source, dims
-
-        size, where = "x".join(map(str, window.kernel)), " last" if channels_last else ""
-        yield Case(f"{name} {size} s{stride} p{padding} {list(image)}{where}", make, shapes)
-
-
-def movement_case(
-    op: str, shapes: list[Shape], dtypes: list[Any] | None = None, **attrs: Any
-) -> Case:
-    """An op that moves data; what it does not read is not counted, indices are all 0."""
-    kind = op_class(f"mge.{op}")
-    full = kind.complete_attrs(attrs)
-    types = dtypes or [FLOAT32] * len(shapes)
-    specs = [TensorSpec(s, d) for s, d in zip(shapes, types, strict=True)]
-    out = kind.infer_specs(specs, full)[0]
-
-    def make(target: Target, dynamic: bool) -> tuple[KernelSource, list[int]]:
-        sizes, dims = symbolic([*shapes, out.shape], dynamic)
-        given = dict(full)
-        for key in kind.runtime_attrs if dynamic else ():
-            values = full[key] if isinstance(full[key], tuple) else (full[key],)
-            refs = tuple(DimRef(len(dims) + i) for i in range(len(values)))
-            given[key] = refs if isinstance(full[key], tuple) else refs[0]
-            dims = [*dims, *values]
-        call = Call(op, tuple(sizes[:-1]), sizes[-1], (*types, out.dtype), given, len(dims))
-        return movement_kernel("k", target, call), dims
-
-    shown = " ".join(str(list(s)) for s in shapes)
-    detail = attrs.get("perm") or attrs.get("steps") or attrs.get("mode") or attrs.get("axis", "")
-    nbytes = out.size * out.dtype.itemsize
-    nbytes += min(nbytes, sum(s.size * s.dtype.itemsize for s in specs))
-    return Case(f"{op} {shown} {detail}".replace(", ", ","), make, [*shapes, out.shape], 0, nbytes)
-
-
-def movement_cases() -> Iterator[Case]:
-    yield movement_case("transpose", [(1024, 1024)], perm=(1, 0))
-    yield movement_case("transpose", [(500, 300)], perm=(1, 0))
-    yield movement_case("transpose", [(8, 128, 12, 64)], perm=(0, 2, 1, 3))
-    yield movement_case("transpose", [(8, 128, 12, 64)], perm=(0, 2, 3, 1))
-    yield movement_case("transpose", [(8, 64, 32, 32)], perm=(0, 2, 3, 1))
-    yield movement_case("transpose", [(8, 3, 224, 224)], perm=(0, 2, 3, 1))
-    ones = (1, 1, 1)
-    yield movement_case(
-        "slice", [(64, 128, 96)], starts=(0, 0, 32), stops=(64, 128, 64), steps=ones
-    )
-    yield movement_case("slice", [(512, 1024)], starts=(0, 0), stops=(512, 1024), steps=(1, 2))
-    yield movement_case(
-        "unslice", [(64, 128, 32)], starts=(0, 0, 32), steps=ones, shape=(64, 128, 96)
-    )
-    yield movement_case("reverse", [(512, 1024)], axes=(1,))
-    pads = {"low": (0, 0, 1, 1), "high": (0, 0, 1, 1)}
-    yield movement_case("pad", [(8, 64, 56, 56)], mode="constant", **pads)
-    yield movement_case("pad", [(8, 64, 56, 56)], mode="reflect", **pads)
-    yield movement_case("concat", [(64, 128, 32)] * 3, axis=2)
-    yield movement_case("concat", [(8, 64, 32, 32)] * 2, axis=1)
-    yield movement_case("take", [(30000, 256), (512,)], [FLOAT32, INT32], axis=0)
-    yield movement_case("take", [(64, 1000), (500,)], [FLOAT32, INT32], axis=1)
-    yield movement_case("one_hot", [(1024,)], [INT32], num_classes=1000)
-
-
-UNARY: tuple[lane_math.Function, ...] = (
-    lane_math.exp, lane_math.expm1, lane_math.log, lane_math.log1p, lane_math.tanh, lane_math.erf,
-    lane_math.sigmoid, lane_math.silu, lane_math.gelu, lane_math.gelu_tanh, lane_trig.sin,
-    lane_trig.cos, lane_trig.tan,
-)  # fmt: skip
-
-
-def all_cases() -> Iterator[Case]:
-    """Every case of this benchmark."""
-    for form in ("NN", "NT", "TN"):
-        yield matmul_case(512, 512, 512, form)
-        yield matmul_case(128, 768, 768, form)
-    yield matmul_case(128, 3072, 768)
-    yield matmul_case(128, 768, 3072)
-    yield matmul_case(1024, 1024, 1024)
-    yield matmul_case(3136, 64, 256)
-    yield matmul_case(3136, 256, 64)
-    yield matmul_case(196, 256, 1024)
-    yield matmul_case(64, 120, 400, "NT")
-    yield matmul_case(64, 84, 120, "NT")
-    yield matmul_case(8, 768, 768)
-    yield matmul_case(1, 1000, 2048)
-    yield matmul_case(1, 1000, 2048, "NT")
-    yield from conv_cases((1, 64, 56, 56), (64, 64, 3, 3), 1, 1)
-    yield from conv_cases((1, 256, 14, 14), (256, 256, 3, 3), 1, 1)
-    yield from conv_cases((8, 64, 32, 32), (64, 64, 3, 3), 1, 1)
-    yield from conv_cases((1, 64, 56, 56), (128, 64, 3, 3), 2, 1)
-    yield from conv_cases((1, 64, 56, 56), (256, 64, 1, 1), 1, 0)
-    yield from conv_cases((1, 3, 224, 224), (64, 3, 7, 7), 2, 3)
-    yield from conv_cases((64, 1, 28, 28), (6, 1, 5, 5), 1, 0)
-    yield from conv_cases((64, 6, 12, 12), (16, 6, 5, 5), 1, 0)
-    yield elementwise_case("add", 2, lambda b, xs: [b.add(*xs)])
-    for rule in UNARY:
-        yield elementwise_case(rule.__name__, 1, lambda b, xs, rule=rule: [rule(b, xs[0])])
-    yield elementwise_case("pow", 2, lambda b, xs: [lane_math.pow(b, *xs)])
-    for shape, axes in (
-        ((128, 3072), (1,)), ((128, 3072), (0,)), ((3072, 128), (0,)), ((32, 64, 1024), (1,)),
-        ((32, 64, 1024), (0, 2)), ((2048, 10), (1,)),
-    ):  # fmt: skip
-        yield reduce_case(shape, axes)
-    for shape in ((1536, 128), (128, 3072), (1536, 100), (1, 50000)):
-        yield rows_case("softmax", softmax_kernel, shape, 0)
-    for shape in ((128, 3072), (128, 768), (128, 384)):
-        yield rows_case("layer_norm", layer_norm_kernel, shape, 2)
-    for sizes in ((128, 128, 12, 64), (128, 128, 12, 32), (2048, 2048, 8, 64), (1, 1024, 16, 64)):
-        yield attention_case(*sizes)
-    yield attention_case(2048, 2048, 8, 64, causal=True)
-    yield from pooling_cases((64, 6, 24, 24), 2, 2, 0)
-    yield from pooling_cases((64, 16, 8, 8), 2, 2, 0)
-    yield from pooling_cases((8, 64, 32, 32), 2, 2, 0)
-    yield from pooling_cases((1, 64, 112, 112), 3, 2, 1)
-    yield from pooling_cases((1, 64, 56, 56), 3, 1, 1)
-    yield from pooling_cases((1, 112, 112, 64), 3, 2, 1, channels_last=True)
-    yield from pooling_cases((1, 56, 56, 64), 3, 1, 1, channels_last=True)
-    yield from pooling_cases((1, 28, 28, 100), 2, 2, 0, channels_last=True)
-    yield from pooling_cases((1, 16, 28, 28, 64), 3, 2, 1, channels_last=True)
-    yield from movement_cases()
+# ---- Measuring --------------------------------------------------------------------------------
 
 
 def ceilings() -> dict[str, float]:
@@ -330,105 +124,340 @@ def ceilings() -> dict[str, float]:
     return {name: float(value) for name, value in map(str.split, text.splitlines())}
 
 
-_LOADER = KernelLoader()
-_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+@dataclass(frozen=True)
+class Limit:
+    """What a ceiling allows.
+
+    Attributes:
+        seconds: the least time of a run.
+        work: of a run, in 1e9 of `unit` times seconds.
+        unit: "GFLOP/s" or "GB/s".
+    """
+
+    seconds: float
+    work: float
+    unit: str
+
+    @staticmethod
+    def of(
+        case: Case, out_bytes: int, resident: int, target: Target, rates: dict[str, float],
+        threads: int,
+    ) -> Limit:  # fmt: skip
+        """The ceiling that binds a row.
+
+        Args:
+            case: the row.
+            out_bytes: what it writes.
+            resident: bytes that all runs together touch.
+            target: what it is compiled for.
+            rates: see `ceilings`.
+            threads: how many share the work.
+        """
+        read = case.read
+        if read is None:
+            read = sum(TensorSpec(o.shape, o.dtype).nbytes for o in case.operands)
+        known = {int(name.removeprefix("copy_")): v for name, v in rates.items() if "copy" in name}
+        sizes: list[float] = np.log([*known]).tolist()
+        rate = float(np.interp(log(resident / 1024 / threads), sizes, [*known.values()]))
+        work = (read + out_bytes) / 1e9
+        memory = Limit(work / (rate * threads), work, "GB/s")
+        has_dot = case.is_narrow and target.has_bfloat16_dot
+        peak = rates["dot_64" if has_dot else f"fma_{target.vector_bytes}"]
+        compute = Limit(case.flops / (peak * 1e9 * threads), case.flops / 1e9, "GFLOP/s")
+        return max(memory, compute, key=lambda each: each.seconds)
 
 
-def aligned(shape: Shape) -> np.ndarray[Any, Any]:
-    """Random float32 numbers in an array that begins a cache line."""
-    count = int(np.prod(shape))
-    raw = np.empty(count * 4 + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    array = raw[start : start + count * 4].view(np.float32).reshape(shape)
-    array[...] = np.random.default_rng(0).standard_normal(shape)
-    return array
+class TorchPeer:
+    """PyTorch in a process of its own, which is asked row by row.
 
+    Raises:
+        SystemExit: if the interpreter does not run, or has no torch.
+    """
 
-CHUNK_NS = 2_000_000
-"""Shortest interval that is timed: the thread clock jumps by microseconds, and the minimum over
-single short calls picks out the jumps (it once showed 145% of the multiply-add peak)."""
-
-
-def chunked(call: Callable[[], None], seconds: float) -> float:
-    """Seconds per call: the best of many chunks of calls, each at least `CHUNK_NS` long."""
-    call()
-    count = 1
-    while True:
-        start = time.thread_time_ns()
-        for _ in range(count):
-            call()
-        if time.thread_time_ns() - start >= CHUNK_NS:
-            break
-        count *= 2
-    best = float("inf")
-    stop = time.perf_counter() + seconds
-    while time.perf_counter() < stop:
-        start = time.thread_time_ns()
-        for _ in range(count):
-            call()
-        best = min(best, (time.thread_time_ns() - start) * 1e-9 / count)
-    return best
-
-
-def measure(
-    case: Case, target: Target, dynamic: bool, limits: dict[str, float], seconds: float
-) -> Result:
-    """Compiles and times one case."""
-    began = time.perf_counter()
-    source, dims = case.make(target, dynamic)
-    compiled = compile_kernel(source, target)
-    compile_ms = (time.perf_counter() - began) * 1e3
-    call = _FUNCTION(_LOADER.load(compiled))
-    arrays = [aligned(shape) for shape in case.shapes]
-    if source.scratch_bytes:
-        arrays.append(aligned((source.scratch_bytes // 4,)))
-    buffers = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
-    table = (ctypes.c_int64 * max(1, len(dims)))(*dims)
-    units = source.units.evaluate(dims)
-    best = chunked(lambda: call(buffers, table, 0, units), seconds)
-    if case.flops:
-        rate, unit, limit = case.flops / best / 1e9, "GFLOP/s", limits[f"fma_{target.vector_bytes}"]
-    else:
-        nbytes = case.nbytes or sum(4 * int(np.prod(s)) for s in case.shapes)
-        kib = min((16 * 4**i for i in range(7)), key=lambda size: abs(size - nbytes / 1024))
-        rate, unit, limit = nbytes / best / 1e9, "GB/s", limits[f"copy_{kib}"]
-    return Result(
-        case.name, best * 1e6, rate, unit, 100 * rate / limit, compile_ms,
-        len(compiled.object_code), units,
-    )  # fmt: skip
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="only cases whose name contains this")
-    parser.add_argument("--target", default="host")
-    parser.add_argument("--dynamic", action="store_true", help="compile for run-time sizes")
-    parser.add_argument("--seconds", type=float, default=0.3, help="time spent on each case")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    limits = ceilings()
-    target = target_named(options.target)
-    if not options.json:
-        print("ceilings: " + ", ".join(f"{name} {value:.0f}" for name, value in limits.items()))
-        print(
-            f"{'kernel':44}{'us':>10}{'rate':>9} {'':8}{'%':>5}"
-            f"{'compile ms':>12}{'bytes':>8}{'units':>7}"
-        )
-    results: list[Result] = []
-    for case in all_cases():
-        if options.only not in case.name:
-            continue
-        result = measure(case, target, options.dynamic, limits, options.seconds)
-        results.append(result)
-        if not options.json:
-            print(
-                f"{result.name:44}{result.microseconds:10.1f}{result.rate:9.1f} {result.unit:8}"
-                f"{result.percent:5.0f}{result.compile_ms:12.0f}{result.code_bytes:8}{result.units:7}",
-                flush=True,
+    def __init__(self, python: str) -> None:
+        script = Path(__file__).with_name("torch_peer.py")
+        try:
+            self._process = subprocess.Popen(
+                [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
+        except OSError as error:
+            raise SystemExit(
+                f"kernels: --torch {python} does not run: {error.strerror}\n"
+                "  fix  pass the python of an environment with torch"
+            ) from None
+
+    def seconds(
+        self, case: Case, seconds: float, threads: int, copies: int
+    ) -> tuple[float | None, str]:
+        """The least time of a run, or why there is none."""
+        if case.peer is None:
+            return None, ""
+        operands = [(o.shape, np.dtype(o.dtype).name, o.fill, o.below) for o in case.operands]
+        request = {
+            **asdict(case.peer), "operands": operands, "weights": len(case.weights),
+            "copies": copies, "threads": threads, "seconds": seconds,
+        }  # fmt: skip
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            reply = json.loads(self._process.stdout.readline())
+        except (OSError, ValueError):
+            raise SystemExit(
+                "kernels: torch's process ended; does its python have torch?"
+            ) from None
+        return reply.get("seconds"), reply.get("error", "")
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def error_of(case: Case, operands: Sequence[Array], actual: Array) -> float:
+    """The largest error of a result, relative to the value plus the mean magnitude."""
+    wide = [a if case.is_narrow or not is_float(a.dtype) else a.astype(FLOAT64) for a in operands]
+    expected: Array = np.asarray(case.body(ReferenceBuilder(), *wide), FLOAT64)
+    size = np.abs(expected)
+    error: Array = np.abs(np.subtract(actual, expected)) / (size + size.mean())
+    return float(error.max()) if np.isfinite(error).all() else inf
+
+
+@dataclass
+class Bench:
+    """How rows are measured.
+
+    Attributes:
+        target: what to compile for.
+        rates: see `ceilings`.
+        peer: PyTorch, if it is to be measured.
+        threads: how many share the work.
+        seconds: for each row and contender.
+        cold: whether each run finds other weights.
+        dynamic: whether sizes are known at run time only.
+        tuned: see `compile_case`.
+        checks: whether results are compared with the reference.
+    """
+
+    target: Target
+    rates: dict[str, float]
+    peer: TorchPeer | None
+    threads: int = 1
+    seconds: float = 0.4
+    cold: bool = False
+    dynamic: bool = False
+    tuned: bool = False
+    checks: bool = True
+
+    def measure(self, case: Case) -> Result:
+        """Compiles, checks and times one row.
+
+        Raises:
+            CompileError: if it cannot be compiled, or its result is wrong.
+        """
+        rng = np.random.default_rng(0)
+        operands = [array_of(each, rng) for each in case.operands]
+        inputs, weights = operands[: len(case.inputs)], operands[len(case.inputs) :]
+        target = replace(self.target, saves_memory=True) if case.saves_memory else self.target
+        out = self._output(case)
+        arrays = [*inputs, aligned(out.nbytes).view(out.dtype).reshape(out.shape)]
+        began = time.perf_counter()
+        if self.dynamic:
+            built = dynamic_case(case, weights)
+        else:
+            built = compile_case(case, weights, target, tuned=self.tuned)
+        compile_ms = (time.perf_counter() - began) * 1e3
+        copies = self._copies(weights)
+        bounds = {n: built.bind(n, copies) for n in dict.fromkeys((1, self.threads))}
+        addresses = [array.ctypes.data for array in arrays]
+        error = self._check(case, operands, arrays[-1], bounds, addresses)
+
+        best = dict.fromkeys(bounds, inf)
+        peer_best, why = inf, ""
+        for _ in range(ROUNDS):
+            for count, bound in bounds.items():
+
+                def run(seconds: float, bound: BoundProgram = bound) -> list[float]:
+                    samples = bound.bench(addresses, seconds, MOST_SAMPLES)
+                    return [sample / copies for sample in samples]
+
+                # Two clocks for one thread and one for several cannot be compared.
+                clocks = max(self.threads, count)
+                found = least_seconds(run, self.seconds / ROUNDS, clocks, copies)
+                best[count] = min(best[count], found)
+            if self.peer is not None:
+                share = self.seconds / ROUNDS
+                found, why = self.peer.seconds(case, share, self.threads, copies)
+                peer_best = min(peer_best, found or inf)
+        if why:
+            sys.stderr.write(f"{case.name}: torch: {why}\n")
+
+        ours = best[self.threads]
+        touched = sum(a.nbytes for a in inputs) if case.read is None else case.read
+        touched += out.nbytes + copies * sum(w.nbytes for w in weights)
+        limit = Limit.of(case, out.nbytes, touched, target, self.rates, self.threads)
+        result = Result(
+            case.name, built.labels, ours * 1e6, limit.work / ours, limit.unit,
+            100 * limit.seconds / ours, error,
+            peer_best * 1e6 if peer_best < inf else None,
+            peer_best / ours if peer_best < inf else None,
+            best[1] / ours if self.threads > 1 else None,
+            [], compile_ms, built.code_bytes, [step.units for step in built.program.steps],
+        )  # fmt: skip
+        if not self.dynamic:
+            result.missed = missed(case, result, self.threads)
+        return result
+
+    def _output(self, case: Case) -> TensorSpec:
+        (spec,) = graph_of(case, [np.empty(0) for _ in case.weights]).output_specs
+        return spec
+
+    def _copies(self, weights: Sequence[Array]) -> int:
+        if not (self.cold and weights):
+            return 1
+        return max(1, -(-COLD_CACHES * last_cache_bytes() // sum(w.nbytes for w in weights)))
+
+    def _check(
+        self, case: Case, operands: Sequence[Array], out: Array,
+        bounds: dict[int, BoundProgram], addresses: Sequence[int],
+    ) -> float | None:  # fmt: skip
+        made: list[bytes] = []
+        for bound in bounds.values():
+            out.reshape(-1).view(np.uint8).fill(0xFF)  # NaN, where nothing is written
+            bound.run(addresses)
+            made.append(out.tobytes())
+        if len(set(made)) > 1:
+            raise CompileError(f"{case.name}: the result depends on the number of threads")
+        if not self.checks:
+            return None
+        error = error_of(case, operands, out)
+        if error > TOLERANCE:
+            raise CompileError(f"{case.name}: the result is wrong, its error is {error:.1e}")
+        return error
+
+
+def last_cache_bytes() -> int:
+    """The size of the third-level cache, or a guess."""
+    try:
+        return os.sysconf("SC_LEVEL3_CACHE_SIZE") or 32 << 20
+    except (AttributeError, ValueError, OSError):
+        return 32 << 20
+
+
+def missed(case: Case, result: Result, threads: int) -> list[str]:
+    """Which goals of a row were not reached."""
+    found: list[str] = []
+    if case.goal is not None and result.percent < case.goal:
+        found.append(f"{result.percent:.1f}% of the ceiling, not {case.goal:.0f}%")
+    if case.peer_goal is not None and result.ratio is not None and result.ratio < case.peer_goal:
+        found.append(f"{result.ratio:.2f} times as fast as torch, not {case.peer_goal}")
+    if result.scaling is not None and result.microseconds * result.scaling >= LONG_MICROSECONDS:
+        wanted = SCALING_GOAL * threads
+        if result.scaling < wanted:
+            found.append(f"{result.scaling:.2f} times as fast as one thread, not {wanted:.2f}")
+    return found
+
+
+# ---- Showing ----------------------------------------------------------------------------------
+
+HEADER = ("kernel", "chosen", "us", "rate", "% of ceiling", "torch us", "torch / mgec", "scaling")
+_WIDTHS = (48, 34, 10, 14, 13, 10, 13, 8)
+
+
+def cells(result: Result) -> list[str]:
+    """A result as text, by the columns of `HEADER`."""
+
+    def shown(value: float | None, decimals: int) -> str:
+        return "-" if value is None else f"{value:.{decimals}f}"
+
+    return [
+        result.name, result.templates, shown(result.microseconds, 1),
+        f"{result.rate:.1f} {result.unit}", shown(result.percent, 0),
+        shown(result.torch_microseconds, 1), shown(result.ratio, 2), shown(result.scaling, 2),
+    ]  # fmt: skip
+
+
+def line(texts: Sequence[str]) -> str:
+    """One line of the table for terminals: names to the left, numbers to the right."""
+    pairs = list(zip(texts, _WIDTHS, strict=True))
+    return "".join([f"{t:<{w}} " for t, w in pairs[:2]] + [f"{t:>{w}}" for t, w in pairs[2:]])
+
+
+def markdown(results: Iterable[Result], facts: dict[str, Any], rates: dict[str, float]) -> str:
+    """The table as Markdown, with where, when and how it was measured."""
+    rows = [HEADER, ["---"] * len(HEADER), *(cells(each) for each in results)]
+    table = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([facts_line(facts), "", *table, "", ceilings_line(rates), ""])
+
+
+def ceilings_line(rates: dict[str, float]) -> str:
+    """The ceilings as a sentence."""
+    return "ceilings: " + ", ".join(f"{name} {value:.0f}" for name, value in rates.items())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows with this in their name")
+    parser.add_argument("--target", default="host")
+    parser.add_argument("--threads", type=int, default=1, metavar="N")
+    parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that has torch")
+    parser.add_argument("--cold", action="store_true", help="weights come from memory")
+    parser.add_argument("--dynamic", action="store_true", help="compile for run-time sizes")
+    parser.add_argument("--tuned", action="store_true", help="use what mgec tune found")
+    parser.add_argument("--no-check", action="store_true", help="do not compare the results")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of each row and contender")
+    parser.add_argument("--json", metavar="FILE", help="write everything here")
+    parser.add_argument("--markdown", metavar="FILE", help="write the table here")
+    options = parser.parse_args()
+    if options.threads < 1:
+        parser.error("--threads is a number from 1 on")
+
+    bench = Bench(
+        target_named(options.target),
+        ceilings(),
+        TorchPeer(options.torch) if options.torch else None,
+        threads=options.threads,
+        seconds=options.seconds,
+        cold=options.cold,
+        dynamic=options.dynamic,
+        tuned=options.tuned,
+        checks=not options.no_check,
+    )
+    facts = facts_of_this_run()
+    sys.stdout.write(f"{ceilings_line(bench.rates)}\n{line(HEADER)}\n")
+    results: list[Result] = []
+    failed: list[str] = []
+    with config.override(target=options.target):
+        for case in all_cases():
+            if options.only not in case.name:
+                continue
+            if options.dynamic and not is_one_op(case):
+                continue
+            try:
+                results.append(bench.measure(case))
+            except MgecError as error:
+                failed.append(f"{case.name}: {error}")
+                continue
+            sys.stdout.write(line(cells(results[-1])) + "\n")
+            sys.stdout.flush()
+    if bench.peer is not None:
+        bench.peer.close()
     if options.json:
-        print(json.dumps({"ceilings": limits, "results": [asdict(r) for r in results]}, indent=1))
+        rows = [asdict(each) for each in results]
+        text = json.dumps({**facts, "ceilings": bench.rates, "results": rows}, indent=1)
+        Path(options.json).write_text(text + "\n")
+    if options.markdown:
+        Path(options.markdown).write_text(markdown(results, facts, bench.rates))
+    for result in results:
+        for text in result.missed:
+            sys.stdout.write(f"below its goal: {result.name}: {text}\n")
+    for text in failed:
+        sys.stdout.write(f"failed: {text}\n")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -30,6 +30,12 @@ Array = np.ndarray[Any, Any]
 BF16 = ml_dtypes.bfloat16
 ROOT = Path(__file__).parents[2]
 
+
+def constant(*shape: int) -> Array:
+    """Weights of a graph: small numbers, so that sums of them are."""
+    return np.random.default_rng(len(shape)).uniform(-1, 1, shape).astype(np.float32)
+
+
 # What is computed, and how many products or terms the longest of its sums has.
 CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], int]] = {
     "matmul": (lambda b, x, y: b.matmul(x, y), ((17, 37), (37, 29)), 37),
@@ -53,6 +59,32 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], int]] = {
     ),
     "conv, channels last": (
         lambda b, x, w: b.conv(x, w, channels_last=True), ((1, 9, 8, 6), (10, 6, 3, 3)), 54,
+    ),
+    "conv, winograd": (
+        lambda b, x: b.relu(b.conv(x, b.constant(constant(24, 32, 3, 3)), padding=(1, 1, 1, 1))),
+        ((1, 32, 18, 17),), 288,
+    ),
+    "conv, winograd by panels": (
+        lambda b, x: b.conv(x, b.constant(constant(64, 64, 3, 3)), padding=(1, 1, 1, 1)),
+        ((1, 64, 7, 7),), 576,
+    ),
+    "conv, direct": (
+        lambda b, x: b.conv(x, b.constant(constant(20, 5, 5, 5)), stride=(2, 2), groups=1),
+        ((1, 5, 15, 16),), 125,
+    ),
+    "conv, groups": (
+        lambda b, x: b.conv(x, b.constant(constant(24, 1, 3, 3)), groups=24, padding=(1, 1, 1, 1)),
+        ((1, 24, 9, 9),), 9,
+    ),
+    "conv, transposed": (
+        lambda b, x: b.conv_dgrad(
+            x, b.constant(constant(8, 6, 3, 3)), stride=(2, 2), padding=(1, 1, 1, 1),
+            input_size=(13, 13),
+        ),
+        ((1, 8, 7, 7),), 72,
+    ),
+    "conv, pointwise": (
+        lambda b, x: b.conv(x, b.constant(constant(40, 24, 1, 1))), ((1, 24, 6, 7),), 24,
     ),
     "conv, depthwise": (
         lambda b, x, w: b.conv(x, w, groups=6), ((1, 6, 9, 9), (6, 1, 3, 3)), 9,
@@ -96,8 +128,9 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...], int]] = {
     "sort": (lambda b, x: b.sort(x, axis=1)[0], ((3, 24),), 1),
 }  # fmt: skip
 TEMPLATES = {
-    "attention", "contraction", "elementwise", "layer norm rows", "linalg", "movement", "pooling",
-    "reduce columns", "reduce rows", "softmax rows", "transpose",
+    "attention", "contraction", "depthwise conv", "direct conv", "elementwise", "layer norm rows",
+    "linalg", "movement", "pooling", "reduce columns", "reduce rows", "softmax rows", "transpose",
+    "transposed conv", "winograd",
 }  # fmt: skip
 HERE = [t.name for t in TARGETS.values() if t.architecture == host.architecture()]
 OTHER = [name for name in TARGETS if name not in HERE]
@@ -135,7 +168,10 @@ def everything(build: Any) -> tuple[GraphModule, list[Array]]:
 def check(actual: list[Array], expected: list[Array]) -> None:
     for case, one, other in zip(CASES, actual, expected, strict=True):
         terms = CASES[case][2]
-        scale = 4.0 * max(1.0, float(np.abs(other.astype(np.float64)).max()) / terms**0.5)
+        transforms = 8.0 if "winograd" in case else 1.0  # see docs/numerics.md
+        scale = (
+            4.0 * transforms * max(1.0, float(np.abs(other.astype(np.float64)).max()) / terms**0.5)
+        )
         try:
             assert_close(one, other, reduction=terms, scale=scale)
         except AssertionError as error:

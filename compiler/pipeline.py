@@ -31,6 +31,7 @@ from mgec.compiler.passes.fold_constants import FoldConstantsPass
 from mgec.compiler.passes.fold_weights import FoldWeightsPass
 from mgec.compiler.passes.form_kernels import FormKernelsPass
 from mgec.compiler.passes.fuse_attention import FuseAttentionPass
+from mgec.compiler.passes.fuse_gelu import FuseGeluPass
 from mgec.compiler.passes.lower_precision import LowerPrecisionPass
 from mgec.compiler.passes.plan_memory import PlanMemoryPass
 from mgec.errors import CompileError
@@ -76,6 +77,7 @@ def graph_phases(
             EliminateCommonSubexpressionsPass(),
             # While softmax is one op, and before layouts move the transposes that this takes in.
             FuseAttentionPass(),
+            FuseGeluPass(),
             # While batch norm is still one op, so that it can be seen and folded into weights.
             FoldBatchNormPass(),
             # Composites that no template serves whole become primitives, which fuse.

@@ -20,6 +20,7 @@ PASSES = {
     "mge-fold-constants": "fold_constants:FoldConstantsPass",
     "mge-form-kernels": "form_kernels:FormKernelsPass",
     "mge-fuse-attention": "fuse_attention:FuseAttentionPass",
+    "mge-fuse-gelu": "fuse_gelu:FuseGeluPass",
     "mge-lower-precision": "lower_precision:LowerPrecisionPass",
     "mge-plan-memory": "plan_memory:PlanMemoryPass",
 }

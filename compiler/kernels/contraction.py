@@ -92,7 +92,7 @@ class ContractionTiles:
         found: list[ContractionTiles] = []
         for nv in range(widest, 0, -1):
             most = min(_MOST_ROWS, (target.vector_registers - 1 - nv) // nv)
-            for mr in (most, most // 2):
+            for mr in (most, most // 2, most // 2 + 1):
                 nc = max(1, self.nc * self.nv // nv)
                 mc = -(-self.mc // mr) * mr
                 if mr * nv >= _LEAST_SUMS:
@@ -174,7 +174,7 @@ class ContractionTiles:
         return replace(tiles, mr=mr, mc=mc, nc=nc, kc=max(1, depth), ahead=ahead)
 
 
-_MOST_VECTORS, _MOST_ROWS, _LEAST_SUMS = 4, 14, 8
+_MOST_VECTORS, _MOST_ROWS, _LEAST_SUMS = 4, 14, 7
 """Register tiles to try: larger ones make much code, fewer sums wait for each other."""
 
 _SHORT_DEPTH = 512

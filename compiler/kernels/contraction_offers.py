@@ -9,7 +9,7 @@ from typing import cast
 from mgec.compiler.kernels.candidate import Offer
 from mgec.compiler.kernels.contracted import Contracted
 from mgec.compiler.kernels.contraction import ContractionTiles, contraction_kernel
-from mgec.compiler.kernels.conv_tiles import DirectConvTiles
+from mgec.compiler.kernels.conv_tiles import SHALLOW, DirectConvTiles
 from mgec.compiler.kernels.cost import direct_cost
 from mgec.compiler.kernels.depthwise import DepthwiseTiles, depthwise_kernel
 from mgec.compiler.kernels.direct_conv import direct_conv_kernel
@@ -35,7 +35,7 @@ def convolution_offers(region: Region, name: str, target: Target) -> list[Offer]
     """A convolution of channels-last images with constant weights."""
     c = Contracted.of(region)
     _check_convolution(c)
-    if _is_product(c):
+    if _is_deep_product(c):
         raise NotApplicable("a matrix product")
     direct = _direct(c, name, target)
     attrs, (inp, weight, out) = c.root.attrs, _shapes(c)
@@ -108,11 +108,12 @@ def _is_dense(c: Contracted) -> bool:
     return c.root.attrs["groups"] == 1 and {*geometry.stride, *geometry.dilation} == {1}
 
 
-def _is_product(c: Contracted) -> bool:
-    """Whether a convolution is a product of matrices that lie in memory."""
+def _is_deep_product(c: Contracted) -> bool:
+    """Whether a convolution is a product of matrices that lie in memory, of long sums."""
     geometry = Geometry.of(c.root.attrs, len(c.rhs) - 2)
     pointwise = set(c.rhs[2:]) == {1} and not any(map(any, geometry.padding))
-    return _is_dense(c) and pointwise and not c.channels
+    _, (_, depth, *_), _ = _shapes(c)
+    return _is_dense(c) and pointwise and not c.channels and depth > SHALLOW
 
 
 def _direct(c: Contracted, name: str, target: Target) -> Offer:
@@ -149,8 +150,8 @@ def product_offers(region: Region, name: str, target: Target) -> list[Offer]:
     """A product of matrices by the template of convolutions, which a measurement may prefer."""
     c = Contracted.of(region)
     _check_convolution(c)
-    if not _is_product(c):
-        raise NotApplicable("no matrix product")
+    if not _is_deep_product(c):
+        raise NotApplicable("no deep matrix product")
     return [_direct(c, name, target)]
 
 

@@ -44,7 +44,13 @@ REGIONS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "conv, stride 2": (
         conv((32, 32, 3, 3), stride=(2, 2)), ((1, 28, 28, 32),), "direct conv mr=",
     ),
-    "conv 1 x 1": (conv((32, 32, 1, 1)), ((1, 14, 14, 32),), "contraction mr="),
+    "conv 1 x 1": (conv((32, 48, 1, 1)), ((1, 14, 14, 48),), "contraction mr="),
+    "conv 1 x 1, shallow": (
+        conv((96, 16, 1, 1)), ((1, 28, 28, 16),), "direct conv mr=7 nv=1 ",
+    ),
+    "conv, first layer": (
+        conv((32, 3, 3, 3), stride=(2, 2)), ((1, 33, 33, 3),), "direct conv mr=8 nv=1 ",
+    ),
     "depthwise": (
         conv((32, 1, 3, 3), groups=32), ((1, 14, 14, 32),), "depthwise conv mr=",
     ),

@@ -28,8 +28,9 @@ _RUN_SECONDS = 0.15
 _FINAL_ROUNDS = 4
 """How often the defaults and the best are compared in turn, so that both see the same noise."""
 
-_LEAST_GAIN = 0.98
-"""A candidate must take at most this part of the default's time: less is noise."""
+_LEAST_GAIN, _LEAST_SECONDS = 0.98, 1e-7
+"""A candidate must take at most this part of the default's time, and save so much per call:
+less is noise, and the grain of the clock."""
 
 
 @dataclass
@@ -211,7 +212,8 @@ def _confirm(network: Network, trials: Sequence[_Trial], defaults: Variant) -> N
     for trial in trials:
         found, text = trial.finding, trial.kernel.text
         found.default_seconds = found.seconds = before[text]
-        if trial in changed and after[text] * trial.best.price < before[text] * _LEAST_GAIN:
+        noise = max(before[text] * (1 - _LEAST_GAIN), _LEAST_SECONDS * found.calls)
+        if trial in changed and after[text] * trial.best.price < before[text] - noise:
             found.label, found.seconds = trial.best.label, after[text]
 
 

@@ -178,7 +178,12 @@ class TorchPeer:
         script = Path(__file__).with_name("torch_peer.py")
         try:
             self._process = subprocess.Popen(
-                [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [python, str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                # Or its threads may share a processor: its runtime does not pin them by itself.
+                env={**os.environ, "OMP_PROC_BIND": "true"},
             )
         except OSError as error:
             raise SystemExit(

@@ -21,7 +21,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _progress(seconds: float) -> Iterator[Callable[[str], None]]:
+def _progress(seconds: float) -> Generator[Callable[[str], None]]:
     """A bar of the time that is used up, on a terminal."""
     from tqdm import tqdm
 

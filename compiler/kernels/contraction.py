@@ -168,8 +168,7 @@ class ContractionTiles:
             nc = panels
         else:
             nc = max(1, panels * batch // _PANEL_UNITS)
-            parts = -(-_FEW_UNITS * nc // max(1, panels * batch))
-            mc = max(1, -(-m // (mr * parts))) * mr
+            mc = _even_rows(m, mr, -(-panels // nc) * batch)
         ahead = itemsize * depth * n * batch > target.l2_bytes // 2
         return replace(tiles, mr=mr, mc=mc, nc=nc, kc=max(1, depth), ahead=ahead)
 
@@ -188,6 +187,24 @@ _PANEL_UNITS = 16
 
 _FEW_UNITS = 8
 """With fewer panels than this many units, the rows are cut too."""
+
+
+def _even_rows(m: int, mr: int, others: int) -> int:
+    """Rows per block such that there are units enough, and as many for each of two threads.
+
+    Args:
+        m: rows.
+        mr: rows of the register tile.
+        others: units that each block of rows makes.
+    """
+    fewest = -(-_FEW_UNITS // max(1, others))
+    blocks = {max(1, -(-m // (mr * parts))) * mr: None for parts in range(fewest, fewest + 3)}
+
+    def unevenness(mc: int) -> float:
+        units = max(1, -(-m // mc) * others)
+        return 2 * -(-units // 2) / units
+
+    return min(blocks, key=unevenness)
 
 
 @dataclass(frozen=True)

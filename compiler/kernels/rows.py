@@ -513,6 +513,10 @@ def softmax_kernel(
     return k.finish(Units(((sizes, block),)), template="softmax rows")
 
 
+_ROWS_TOGETHER = 2
+"""Rows of a wide layer norm that share their loads of weight and bias."""
+
+
 def layer_norm_kernel(
     name: str,
     target: Target,
@@ -545,35 +549,52 @@ def layer_norm_kernel(
     else:
         wide = k.let(f"arith.index_cast {n} : index to i64")
         length = b.splat(Lane(k.let(f"arith.sitofp {wide} : i64 to {ty}"), ty))
-    with k.loop("%begin", "%end") as unit:
-        low = k.mul(unit, block)
-        with k.loop(low, k.min(k.add(low, block), count)) as r:
-            start, row = k.mul(r, n), _Row(k, b, n)
+    row = _Row(k, b, n)
 
-            def load(i: Dim, mask: str | None, start: Dim = start) -> Lane:
-                return b.load(source, k.add(start, i), mask)
+    def scaled(r: Dim) -> tuple[Dim, Lane, Lane]:
+        """Where a row begins, its mean, and what its distances from the mean are multiplied by."""
+        start = k.mul(r, n)
+        (total,) = row.fold([total_fold], lambda i, mask: [b.load(source, k.add(start, i), mask)])
+        mean = b.div(total, length)
 
-            (total,) = row.fold([total_fold], lambda i, mask: [load(i, mask)])
-            mean = b.div(total, length)
+        def square(i: Dim, mask: str | None) -> list[Lane]:
+            distance = b.sub(b.load(source, k.add(start, i), mask), mean)
+            return [b.mul(distance, distance)]
 
-            def square(i: Dim, mask: str | None, mean: Lane = mean) -> list[Lane]:
-                distance = b.sub(load(i, mask), mean)
-                return [b.mul(distance, distance)]
+        (squares,) = row.fold([total_fold], square)
+        variance = b.div(squares, length)
+        deviation = b.math("sqrt", b.add(variance, b.like(eps, variance)))
+        return start, mean, b.div(b.like(1, deviation), deviation)
 
-            (squares,) = row.fold([total_fold], square)
-            variance = b.div(squares, length)
-            deviation = b.math("sqrt", b.add(variance, b.like(eps, variance)))
-            scale = b.div(b.like(1, deviation), deviation)
+    def finish(numbers: Sequence[Dim]) -> None:
+        """These rows, of which each weight and bias is loaded once."""
+        known = [scaled(r) for r in numbers]
 
-            def last(i: Dim, mask: str | None, start: Dim = start, mean: Lane = mean) -> None:
-                value = b.mul(b.sub(load(i, mask), mean), scale)
-                if weight is not None and bias is not None:
-                    value = b.fma(value, b.load(weight, i, mask), b.load(bias, i, mask))
+        def last(i: Dim, mask: str | None) -> None:
+            affinity = weight and bias and (b.load(weight, i, mask), b.load(bias, i, mask))
+            for start, mean, scale in known:
+                value = b.mul(b.sub(b.load(source, k.add(start, i), mask), mean), scale)
+                if affinity is not None:
+                    value = b.fma(value, *affinity)
                 b.store(value, result, k.add(start, i), mask)
 
-            row.each(last)
+        row.each(last)
+        for r, (_, mean, scale) in zip(numbers, known, strict=True):
             for lane, buffer in zip((mean, scale), saved, strict=False):
                 text = f"vector.extract {lane.ref}[0] : {ty} from {b.type(ty)}"
                 k.store_scalar(Lane(k.let(text), ty), buffer, r)
+
+    # Weight, bias and a row in and out do not stay in the first-level cache together.
+    crowded = affine and isinstance(n, int) and 4 * n * dtype.itemsize > target.l1_bytes
+    together = _ROWS_TOGETHER if crowded else 1
+    with k.loop("%begin", "%end") as unit:
+        low = k.mul(unit, block)
+        high = k.min(k.add(low, block), count)
+        even = k.add(low, k.round_down(k.sub(high, low), together))
+        with k.loop(low, even, together) as r:
+            finish([k.add(r, i) for i in range(together)])
+        if together != 1:
+            with k.loop(even, high) as r:
+                finish([r])
     sizes = rows if isinstance(rows, tuple) else (rows,)
     return k.finish(Units(((sizes, block),)), template="layer norm rows")

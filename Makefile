@@ -46,7 +46,7 @@ format: $(INSTALLED)  ## let ruff mend what it can
 docs: $(INSTALLED)  ## regenerate docs/ops.md and docs/errors.md
 	$(BIN)/python tools/dev/generate_docs.py
 
-bench: $(INSTALLED)  ## the benchmarks of kernels, compiling and calls; one JSON line each
+bench: $(INSTALLED)  ## the benchmarks of kernels, compiling and calls
 	set -e; for name in compile_time kernels overheads; do $(BIN)/python benchmarks/$$name.py; done
 
 bench-nets: $(INSTALLED)  ## whole networks beside the frameworks in MGEC_PEERS_ROOT

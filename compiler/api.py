@@ -213,6 +213,7 @@ def compile_graph(
     with collector_paused():
         run_phases(
             graph, since=since, optimize=optimize, precision=precision, target=found.name,
+            saves_memory=found.saves_memory,
             observe=note, after_phase=keep,
         )  # fmt: skip
         start = time.perf_counter()

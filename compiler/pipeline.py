@@ -59,7 +59,11 @@ PRECISIONS = ("f32", "bf16")
 
 
 def graph_phases(
-    *, optimize: bool = True, precision: str = "f32", target: str = "host"
+    *,
+    optimize: bool = True,
+    precision: str = "f32",
+    target: str = "host",
+    saves_memory: bool = False,
 ) -> tuple[Phase, ...]:
     """The phases of the graph.
 
@@ -67,6 +71,7 @@ def graph_phases(
         optimize: False leaves out every pass that only makes code faster, and fuses nothing.
         precision: one of `PRECISIONS`.
         target: what the graph is compiled for.
+        saves_memory: as of `Target`.
     """
     keep, keep_dtypes = tuple(sorted(WHOLE)), tuple(dtype.name for dtype in WHOLE_DTYPES)
     if not optimize:
@@ -84,7 +89,11 @@ def graph_phases(
             DecomposePass(keep=keep, keep_dtypes=keep_dtypes),
             # Before folding, which then brings the constants into the layout they are read in.
             AssignLayoutsPass(),
-            *([LowerPrecisionPass(target=target)] if precision == "bf16" else []),
+            *(
+                [LowerPrecisionPass(target=target, winograd=not saves_memory)]
+                if precision == "bf16"
+                else []
+            ),
             FoldConstantsPass(),
             CanonicalizePass(),
             # Batch norms that went into weights left arithmetic on weights behind.
@@ -118,6 +127,7 @@ def run_phases(
     optimize: bool = True,
     precision: str = "f32",
     target: str = "host",
+    saves_memory: bool = False,
     observe: Callable[[str, str, float], None] | None = None,
     after_phase: Callable[[str, GraphModule], None] | None = None,
 ) -> None:
@@ -130,13 +140,16 @@ def run_phases(
         optimize: see `graph_phases`.
         precision: likewise.
         target: likewise.
+        saves_memory: likewise.
         observe: called with (phase, pass, seconds) after every pass.
         after_phase: called with (phase, graph) for `since` and after every phase that ran.
 
     Raises:
         CompileError: if a pass leaves invalid IR behind.
     """
-    phases = graph_phases(optimize=optimize, precision=precision, target=target)
+    phases = graph_phases(
+        optimize=optimize, precision=precision, target=target, saves_memory=saves_memory
+    )
     names = [phase.name for phase in phases]
     first, last = names.index(since), names.index(until)
     for i, phase in enumerate(phases[first : last + 1]):

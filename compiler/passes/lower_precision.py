@@ -47,11 +47,13 @@ class LowerPrecisionPass(ModulePass):
 
     Attributes:
         target: what the graph is compiled for; without an instruction for it nothing changes.
+        winograd: whether kernels may use Winograd's algorithm, which makes weights larger.
     """
 
     name = "mge-lower-precision"
 
     target: str = "host"
+    winograd: bool = True
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         target = target_named(self.target)
@@ -59,14 +61,14 @@ class LowerPrecisionPass(ModulePass):
             return
         for function in op.ops:
             if isinstance(function, func.FuncOp):
-                _narrow_products(function.body.block, target)
+                _narrow_products(function.body.block, target, winograd=self.winograd)
 
 
-def _narrow_products(block: Block, target: Target) -> None:
+def _narrow_products(block: Block, target: Target, *, winograd: bool) -> None:
     """Narrows the operands of products; a value that several read is narrowed once."""
     narrow: dict[SSAValue, SSAValue] = {}
     for op in list(block.ops):
-        if not isinstance(op, MgeOp) or not _gains(op, target):
+        if not isinstance(op, MgeOp) or not _gains(op, target, winograd=winograd):
             continue
         b = IRBuilder(Builder(InsertPoint.before(op)), op.location)
         operands: list[SSAValue] = []
@@ -82,7 +84,7 @@ def _narrow_products(block: Block, target: Target) -> None:
         Rewriter.erase_op(op)
 
 
-def _gains(op: MgeOp, target: Target) -> bool:
+def _gains(op: MgeOp, target: Target, *, winograd: bool) -> bool:
     """Whether an op is faster with narrow operands."""
     if op.name not in _PRODUCTS or not is_constant(op.operands[1]):
         return False
@@ -98,6 +100,8 @@ def _gains(op: MgeOp, target: Target) -> bool:
         return False
     if channels < _FEW_CHANNELS or channels % 2:
         return False
+    if not winograd:
+        return True
     try:
         WinogradProblem.of(lhs.shape, rhs.shape, out.shape, op.attrs)
     except NotApplicable:

@@ -372,6 +372,7 @@ def _run_phases(
         optimize=arguments.opt_level > 0,
         precision=arguments.precision,
         target=target.name,
+        saves_memory=target.saves_memory,
         observe=clock.note,
         after_phase=_dump(arguments, target),
     )

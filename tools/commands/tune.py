@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         since=source.since,
         precision=arguments.precision,
         target=source.target.name,
+        saves_memory=source.target.saves_memory,
     )
     inputs = _source.random_arrays(source.graph, arguments.seed)
     network = Network(source.graph, source.target, source.threads, inputs)
